@@ -1,2 +1,3 @@
+#![forbid(unsafe_code)]
 //! To come.
 fn main() {}
