@@ -22,6 +22,8 @@ pub const MAX_LEN: usize = 16 * 1024;
 
 /// What [`parse`] made of the bytes so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
+// Read once and taken apart at once.
+#[allow(clippy::large_enum_variant)]
 pub enum Parsed<'a> {
     /// A whole header.
     Complete {

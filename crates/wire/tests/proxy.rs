@@ -262,10 +262,10 @@ fn checksum_is_last_and_covers_every_byte() {
     encode_v2(
         &V2 {
             addresses: tcp("192.0.2.1:1", "192.0.2.2:2"),
-            tlvs: Tlvs::new(&tlvs).unwrap(),
             authority: Some(b"example.com"),
             alpn: None,
         },
+        Tlvs::new(&tlvs).unwrap(),
         &mut out,
     );
     let bytes = &out[6..];
@@ -319,10 +319,10 @@ fn too_many_fields_are_left_out_not_sent_broken() {
     encode_v2(
         &V2 {
             addresses: Addresses::Unknown,
-            tlvs,
             authority: None,
             alpn: None,
         },
+        tlvs,
         &mut out,
     );
     assert!(out.len() <= MAX_LEN);
@@ -421,7 +421,7 @@ proptest! {
         }
         let mut out = Vec::new();
         let authority = authority.as_deref().map(str::as_bytes);
-        encode_v2(&V2 { addresses: addresses.clone(), tlvs: Tlvs::new(&raw).unwrap(), authority, alpn: Some(b"h2") }, &mut out);
+        encode_v2(&V2 { addresses: addresses.clone(), authority, alpn: Some(b"h2") }, Tlvs::new(&raw).unwrap(), &mut out);
         let n = out.len();
         out.extend(tail);
         assert_splits(&out);

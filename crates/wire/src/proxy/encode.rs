@@ -5,18 +5,16 @@ use core::fmt::{self, Write as _};
 use core::net::{IpAddr, SocketAddr};
 
 use super::v2::{HEAD, SIGNATURE};
-use super::{Addresses, MAX_LEN, Tlvs, Transport, kind};
+use super::{Addresses, MAX_LEN, Tlv, Transport, kind};
 
 /// What goes into a version 2 header.
 #[derive(Clone, Debug)]
 pub struct V2<'a> {
     /// The ends of the client's connection.
     pub addresses: Addresses,
-    /// Fields that came from the client's side and are passed on; a checksum or padding among them is left out.
-    pub tlvs: Tlvs<'a>,
-    /// The name the client asked for (SNI); takes the place of one in `tlvs`.
+    /// The name the client asked for (SNI); takes the place of one that is passed on.
     pub authority: Option<&'a [u8]>,
-    /// The protocol agreed on by ALPN; takes the place of one in `tlvs`.
+    /// The protocol agreed on by ALPN; takes the place of one that is passed on.
     pub alpn: Option<&'a [u8]>,
 }
 
@@ -38,7 +36,13 @@ pub fn encode_v1(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>)
 }
 
 /// Appends a version 2 header; its checksum is its last field. At most [`MAX_LEN`] bytes: fields that do not fit are left out.
-pub fn encode_v2(header: &V2<'_>, out: &mut Vec<u8>) {
+///
+/// `passed_on` are fields that came from the client's side; a checksum or padding among them is not passed on.
+pub fn encode_v2<'a>(
+    header: &V2<'_>,
+    passed_on: impl IntoIterator<Item = Tlv<'a>>,
+    out: &mut Vec<u8>,
+) {
     const CHECKSUM: usize = 7;
     let start = out.len();
     out.extend_from_slice(&SIGNATURE);
@@ -55,7 +59,7 @@ pub fn encode_v2(header: &V2<'_>, out: &mut Vec<u8>) {
     if let Some(authority) = header.authority {
         field(out, kind::AUTHORITY, authority);
     }
-    for tlv in header.tlvs {
+    for tlv in passed_on {
         let replaced = match tlv.kind {
             kind::CRC32C | kind::NOOP => true,
             kind::ALPN => header.alpn.is_some(),
