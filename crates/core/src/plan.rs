@@ -168,14 +168,21 @@ impl Regex {
     pub fn new(text: &str) -> Result<Self, String> {
         use regex_automata::meta;
         let regex = meta::Builder::new()
-            .configure(meta::Config::new().nfa_size_limit(Some(1 << 20)).utf8_empty(false))
+            .configure(
+                meta::Config::new()
+                    .nfa_size_limit(Some(1 << 20))
+                    .utf8_empty(false),
+            )
             .syntax(regex_automata::util::syntax::Config::new().utf8(false))
             .build(text)
             .map_err(|e| match e.syntax_error() {
                 Some(s) => s.to_string(),
                 None => e.to_string(),
             })?;
-        Ok(Self { text: text.into(), regex: Arc::new(regex) })
+        Ok(Self {
+            text: text.into(),
+            regex: Arc::new(regex),
+        })
     }
 
     /// The expression as written.
