@@ -17,9 +17,11 @@ mod drain;
 mod epoll;
 mod listen;
 mod outgoing;
+mod random;
 mod stream;
 mod sys;
 pub mod timer;
+pub mod udp;
 mod worker;
 mod write_side;
 
@@ -30,5 +32,6 @@ pub use connect::{ConnectOptions, Target};
 pub use drain::{Drain, Draining};
 pub use listen::{ListenOptions, Listener, listen};
 pub use outgoing::Outgoing;
+pub use random::random;
 pub use stream::{Cork, Gone, Stream};
 pub use worker::{Worker, WorkerOptions, block_on, spawn};
