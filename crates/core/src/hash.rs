@@ -63,6 +63,6 @@ mod tests {
             socket("192.0.2.1:80".parse().unwrap()),
             socket("192.0.2.1:81".parse().unwrap())
         );
-        assert_eq!(bytes(b"fathom"), 0x0);
+        assert_eq!(bytes(b"fathom"), 4_899_315_385_462_738_942);
     }
 }

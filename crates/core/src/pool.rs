@@ -324,8 +324,10 @@ impl Pool {
             match self.pick(&pick) {
                 Err(NoServer::AllFull) => {}
                 done => {
-                    waiting.served = done.is_ok();
-                    self.stats().here().queue_time.record(pick.now.since(began));
+                    if done.is_ok() {
+                        waiting.served = true;
+                        self.stats().here().queue_time.record(pick.now.since(began));
+                    }
                     return done;
                 }
             }

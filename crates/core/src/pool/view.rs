@@ -347,8 +347,10 @@ fn slow_start(endpoint: &Endpoint, over: Duration, now: Tick, until: &mut Tick) 
     let passed = now.since(since).as_nanos() * u128::from(steps) / over.as_nanos().max(1);
     let passed = passed.min(u128::from(steps)) as u32;
     if passed < steps {
-        // Rounded up: at that moment the step is certainly due.
-        *until = (*until).min(since + over * (passed + 1) / steps + Duration::from_nanos(1));
+        // Rounded up: at that moment the step is due, not just short of it.
+        let next = (over.as_nanos() * u128::from(passed + 1)).div_ceil(u128::from(steps));
+        *until =
+            (*until).min(since + Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX)));
     }
     FIRST_STEP + passed
 }
