@@ -66,11 +66,7 @@ pub(crate) fn prepare(
     Ok((socket, address))
 }
 
-fn bind_transparent(
-    socket: &Socket,
-    source: SocketAddr,
-    server: SocketAddr,
-) -> io::Result<()> {
+fn bind_transparent(socket: &Socket, source: SocketAddr, server: SocketAddr) -> io::Result<()> {
     if source.is_ipv4() != server.is_ipv4() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
