@@ -33,25 +33,20 @@ impl LeastConnections {
 
     /// The usable server with the smallest load / weight.
     pub fn pick<C: Candidates>(&self, candidates: &C) -> Option<usize> {
-        let n = candidates.len();
         let start = if self.order.is_empty() {
             0
         } else {
-            self.order.take().min(n - 1)
+            self.order.take()
         };
-        let mut best: Option<(usize, u64, u64)> = None;
-        for i in (start..n).chain(0..start) {
-            let (load, weight) = (
+        let cost = |i| {
+            (
                 u64::from(candidates.load(i)),
                 u64::from(candidates.weight(i)),
-            );
-            // load / weight < best_load / best_weight, without dividing.
-            let less = best.is_none_or(|(_, l, w)| load * w < l * weight);
-            if less && candidates.usable(i) {
-                best = Some((i, load, weight));
-            }
-        }
-        best.map(|(i, ..)| i)
+            )
+        };
+        // load / weight < least_load / least_weight, without dividing.
+        let less = |(load, weight), (least, of): (u64, u64)| load * of < least * weight;
+        crate::least(candidates, start, cost, less).map(|(i, _)| i)
     }
 }
 
@@ -89,6 +84,22 @@ mod tests {
             .filter(|_| balancer.pick(&servers) == Some(0))
             .count();
         assert_eq!(first, 300);
+    }
+
+    #[test]
+    fn in_a_large_pool_the_only_usable_one_is_found() {
+        let weights = vec![1; 1000];
+        let balancer = LeastConnections::new(&weights, &Turn::default());
+        let mut servers = Servers::new(&weights);
+        for only in [0, 127, 128, 500, 999] {
+            servers.usable = (0..1000).map(|i| i == only).collect();
+            assert!(
+                (0..1500).all(|_| balancer.pick(&servers) == Some(only)),
+                "{only}"
+            );
+        }
+        servers.usable.fill(false);
+        assert_eq!(balancer.pick(&servers), None);
     }
 
     proptest! {

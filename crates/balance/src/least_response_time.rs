@@ -19,6 +19,10 @@ pub const KIND: Kind = Kind {
     gives: Gives { table: false },
 };
 
+/// What a server nothing is known of counts for while it has not answered its first request, as in Finagle:
+/// one request tries it, and no more are sent after it.
+const UNKNOWN_NS: u64 = 1_000_000_000;
+
 /// Peak EWMA, least expected wait.
 #[derive(Debug)]
 pub struct LeastResponseTime {
@@ -36,27 +40,16 @@ impl LeastResponseTime {
 
     /// The usable server with the smallest cost.
     pub fn pick<C: Candidates>(&self, candidates: &C) -> Option<usize> {
-        let n = candidates.len();
-        let start = (self.turn.fetch_add(1, Relaxed) % n as u64) as usize;
-        // A server nothing is known of is taken for as fast as the fastest that is known: tried soon, not flooded.
-        let unknown = (0..n)
-            .map(|i| candidates.latency(i))
-            .filter(|l| *l > 0)
-            .min()
-            .unwrap_or(1_000_000);
-        let mut best: Option<(usize, f64)> = None;
-        for i in (start..n).chain(0..start) {
-            let latency = match candidates.latency(i) {
-                0 => unknown,
-                known => known,
+        let start = (self.turn.fetch_add(1, Relaxed) % candidates.len() as u64) as usize;
+        let cost = |i| {
+            let load = f64::from(candidates.load(i));
+            let wait = match candidates.latency(i) {
+                0 => UNKNOWN_NS as f64 * load,
+                known => known as f64 * (load + 1.0),
             };
-            let cost = latency as f64 * (f64::from(candidates.load(i)) + 1.0)
-                / f64::from(candidates.weight(i));
-            if best.is_none_or(|(_, least)| cost < least) && candidates.usable(i) {
-                best = Some((i, cost));
-            }
-        }
-        best.map(|(i, _)| i)
+            wait / f64::from(candidates.weight(i))
+        };
+        crate::least(candidates, start, cost, |a, b| a < b).map(|(i, _)| i)
     }
 }
 
@@ -74,7 +67,8 @@ mod tests {
             ([1, 1], [10, 20], [1, 1], 0),
             ([1, 4], [10, 20], [0, 0], 1),
             ([1, 1], [10, 0], [1, 0], 1),
-            ([1, 1], [10, 0], [0, 1], 0),
+            ([1, 1], [10, 0], [9, 1], 0),
+            ([1, 1], [0, 0], [2, 1], 1),
         ] {
             let mut servers = Servers::new(&weights);
             servers.latencies = latencies.iter().map(|ms| ms * 1_000_000).collect();

@@ -155,6 +155,47 @@ pub(crate) const fn below(bits: u32, n: usize) -> usize {
     ((bits as u64 * n as u64) >> 32) as usize
 }
 
+/// Most servers that algorithms which compare look at for one choice: beyond, more would cost more than it mends.
+pub(crate) const LOOK: usize = 128;
+
+/// The usable server with the smallest cost, as `less` says, beginning with `start`: the first of equals.
+///
+/// Looks at [`LOOK`] servers, and further only while none of them is usable.
+pub(crate) fn least<C: Candidates, T: Copy>(
+    candidates: &C,
+    start: usize,
+    cost: impl Fn(usize) -> T,
+    less: impl Fn(T, T) -> bool,
+) -> Option<(usize, T)> {
+    let n = candidates.len();
+    let start = start.min(n);
+    let mut best: Option<(usize, T)> = None;
+    let mut look = |from: usize, to: usize| {
+        for i in from..to {
+            let cost = cost(i);
+            if best.is_none_or(|(_, least)| less(cost, least)) && candidates.usable(i) {
+                best = Some((i, cost));
+            }
+        }
+        best
+    };
+    let mut looked = 0;
+    let mut found = None;
+    while looked < n && found.is_none() {
+        let from = (start + looked) % n;
+        let to = n.min(from + LOOK.min(n - looked));
+        found = look(from, to);
+        looked += to - from;
+        // The window goes on at the beginning.
+        let rest = LOOK.saturating_sub(to - from).min(n - looked);
+        if rest > 0 && to == n {
+            found = look(0, rest);
+            looked += rest;
+        }
+    }
+    found
+}
+
 /// The first usable index at or after `start`, round the end.
 pub(crate) fn next_usable<C: Candidates>(candidates: &C, start: usize) -> Option<usize> {
     let n = candidates.len();

@@ -85,10 +85,13 @@ fn main() {
                 black_box(pool.pick(&cx)).is_ok()
             };
             assert!((0..1000).all(pick), "every server is up");
-            let n = if servers > 100 { 20_000 } else { 500_000 };
-            let began = Instant::now();
-            assert!((0..n).all(pick), "every server is up");
-            let per_pick = began.elapsed().as_nanos() as f64 / n as f64;
+            // The best of many short rounds: what the machine does besides is not ours.
+            let round = || {
+                let began = Instant::now();
+                assert!((0..1000).all(pick), "every server is up");
+                began.elapsed().as_nanos() as u64
+            };
+            let per_pick = (0..300).map(|_| round()).min().unwrap_or(0) as f64 / 1000.0;
             let began = Instant::now();
             for weight in 0..10 {
                 // A weight that changes is the dearest change: even a Maglev table is built again.

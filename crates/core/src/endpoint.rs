@@ -218,7 +218,7 @@ impl Endpoint {
         self.shared.queue().wake_one();
     }
 
-    /// Smoothed response time in nanoseconds, decayed to `now`; 0 = not known.
+    /// Smoothed response time in nanoseconds, decayed to `now`; an error counts as a second. 0 = not known.
     #[must_use]
     pub fn ewma_ns(&self, now: Tick) -> u64 {
         let packed = self.load.ewma.load(Ordering::Relaxed);

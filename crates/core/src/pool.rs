@@ -132,13 +132,15 @@ impl Pool {
                 }
             }
         }
+        let mut builder = Builder::default();
+        builder.prepare(&plan, &members);
         Arc::new(Self {
             plan,
             registry: registry.clone(),
             shared,
             members: ArcSwap::from_pointee(members),
             view: ArcSwap::from_pointee(View::stale()),
-            builder: Mutex::default(),
+            builder: Mutex::new(builder),
         })
     }
 
@@ -190,7 +192,8 @@ impl Pool {
 
     /// Replaces the members.
     pub fn set_members(&self, members: Vec<Member>) {
-        let builder = self.building();
+        let mut builder = self.building();
+        builder.prepare(&self.plan, &members);
         self.members.store(Arc::new(members));
         drop(builder);
         self.shared.changed();
@@ -199,7 +202,7 @@ impl Pool {
     /// Says what a host name resolves to now. Addresses it had before keep their endpoints; an empty list removes
     /// all. Returns whether anything changed.
     pub fn set_resolved(&self, host: &str, port: u16, addresses: &[IpAddr]) -> bool {
-        let builder = self.building();
+        let mut builder = self.building();
         let before = self.members.load_full();
         let mut members = Vec::with_capacity(before.len());
         // In file order, whatever was resolved first: `first` goes by it.
@@ -235,6 +238,7 @@ impl Pool {
         };
         let changed = addresses(&before) != addresses(&members);
         if changed {
+            builder.prepare(&self.plan, &members);
             self.members.store(Arc::new(members));
         }
         drop(builder);
@@ -263,12 +267,15 @@ impl Pool {
     }
 
     fn each_named(&self, server: &str, act: impl Fn(&Member)) -> Result<(), UnknownServer> {
+        // While it is held, choices go on by the view there is.
+        let mut builder = self.building();
         let members = self.members.load();
         let mut named = members.iter().filter(|m| m.is_named(server)).peekable();
         if named.peek().is_none() {
             return Err(UnknownServer);
         }
         named.for_each(act);
+        builder.prepare(&self.plan, &members);
         Ok(())
     }
 
@@ -283,12 +290,14 @@ impl Pool {
         if !cx.overtake && self.plan.queue.is_some() && self.queue().waiting() > 0 {
             return Err(NoServer::AllFull);
         }
-        if self.is_stale(cx.now) {
+        let mut view = self.view.load();
+        if self.is_stale(&view, cx.now) {
             self.try_refresh(cx.now);
+            view = self.view.load();
         }
-        let mut result = self.pick_from(&self.view.load(), cx);
+        let mut result = self.pick_from(&view, cx);
         // Somebody else was building: a refusal must not rest on an old view, or a wake-up would be lost.
-        if result.is_err() && self.is_stale(cx.now) {
+        if result.is_err() && self.is_stale(&view, cx.now) {
             self.refresh(cx.now);
             result = self.pick_from(&self.view.load(), cx);
         }
@@ -440,8 +449,7 @@ impl Pool {
             .then(|| Lease::new(Arc::clone(&slot.endpoint), errors))
     }
 
-    fn is_stale(&self, now: Tick) -> bool {
-        let view = self.view.load();
+    fn is_stale(&self, view: &View, now: Tick) -> bool {
         view.generation != self.shared.generation() || now >= view.until
     }
 
@@ -465,7 +473,7 @@ impl Pool {
     }
 
     fn rebuild(&self, mut builder: MutexGuard<'_, Builder>, now: Tick) {
-        if self.is_stale(now) {
+        if self.is_stale(&self.view.load(), now) {
             let view = builder.build(&self.plan, &self.members.load(), &self.shared, now);
             self.view.store(Arc::new(view));
         }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::Tick;
 use crate::endpoint::Endpoint;
 
+/// What a failure counts for in the smoothed response time.
+const FAILED: Duration = Duration::from_secs(1);
+
 /// Counts as in flight on its server; dropping it gives the place back and wakes who waits for one.
 #[derive(Debug)]
 #[must_use = "dropping a lease gives the place back"]
@@ -37,7 +40,9 @@ impl Lease {
 
     /// The server erred ([`Reason::counts_against_server`](crate::Reason::counts_against_server), or a 5xx where that
     /// counts). Enough in a row and it is ejected at the next choice, if the pool can spare it.
-    pub fn failed(&self, _now: Tick) {
+    pub fn failed(&self, now: Tick) {
+        // Who fails fast must not look fast: `least-response-time` would send everything there.
+        self.endpoint.observe_latency(now, FAILED);
         if self.errors > 0 && self.endpoint.outlier.failed(self.errors) {
             self.endpoint.shared().suspected();
         }

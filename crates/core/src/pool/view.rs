@@ -153,6 +153,22 @@ struct Judged<'a> {
 }
 
 impl Builder {
+    /// Builds ahead what is too dear for a worker: called by control threads where members or weights change.
+    pub(super) fn prepare(&mut self, plan: &PoolPlan, members: &[Member]) {
+        if plan.balance.algorithm != Algorithm::Hash {
+            return;
+        }
+        for backup in [false, true] {
+            let there = members
+                .iter()
+                .filter(|m| m.server().backup == backup && m.weight() > 0);
+            let servers: Vec<_> = there.map(in_table).collect();
+            if !servers.is_empty() {
+                self.table(backup, servers);
+            }
+        }
+    }
+
     pub(super) fn build(
         &mut self,
         plan: &PoolPlan,
@@ -229,10 +245,7 @@ impl Builder {
                 share: if wanted(j) { WHOLE * step / STEPS } else { 0 },
             });
             if hashed {
-                servers.push(maglev::Server {
-                    identity: j.member.identity(),
-                    weight: j.weight,
-                });
+                servers.push(in_table(j.member));
             }
         }
         let weights: Vec<u32> = slots.iter().map(|slot| slot.weight).collect();
@@ -278,6 +291,13 @@ impl Builder {
         ));
         *kept = Some((servers, Arc::clone(&table)));
         table
+    }
+}
+
+fn in_table(member: &Member) -> maglev::Server {
+    maglev::Server {
+        identity: member.identity(),
+        weight: member.weight(),
     }
 }
 

@@ -210,7 +210,7 @@ mod tests {
         }
 
         #[test]
-        fn quantiles_are_near(mut values in prop::collection::vec(10_000_u64..100_000_000_000, 1..300)) {
+        fn quantiles_are_near(mut values in prop::collection::vec(10_001_u64..100_000_000_000, 1..300)) {
             let histogram = Histogram::default();
             for v in &values {
                 histogram.record(Duration::from_nanos(*v));
