@@ -94,8 +94,8 @@ reasons! {
     QueueTimeout = "queue-timeout", 503, Server, false, "Waited in the queue for too long.";
     ServersExhausted = "servers-exhausted", 502, Server, false, "Every server that could be tried was tried.";
     // What a server did.
-    ConnectFailed = "connect-failed", 502, Server, true, "The server refused the connection or is unreachable.";
-    ConnectTimeout = "connect-timeout", 504, Server, true, "The server did not accept the connection in time.";
+    ConnectFailed = "connect-failed", 503, Server, true, "The server refused the connection or is unreachable.";
+    ConnectTimeout = "connect-timeout", 503, Server, true, "The server did not accept the connection in time.";
     ServerTls = "server-tls", 502, Server, true, "The TLS handshake with the server failed.";
     ServerReset = "server-reset", 502, Server, true, "The server closed or reset before any byte of its response.";
     ResponseTimeout = "response-timeout", 504, Server, true, "The response's head did not arrive in time.";

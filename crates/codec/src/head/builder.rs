@@ -91,7 +91,6 @@ impl Builder {
             status,
             version,
             length,
-            mended: true,
             fields: self.fields,
             ..ResponseHead::default()
         };

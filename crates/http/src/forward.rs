@@ -1,0 +1,448 @@
+//! Sending a request to a server: choosing one, trying again where that is safe, passing the response on.
+
+mod retry;
+
+use fathom_codec::head::{Body, Method, Response};
+use fathom_core::pool::Pick;
+use fathom_core::{EndpointId, Lease, NoServer, Reason, hash};
+use fathom_io::{clock, timer};
+use fathom_route::{RequestView, hash_request};
+use smallvec::SmallVec;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use self::retry::{Cause, Retry};
+use crate::account::Account;
+use crate::back::{Dialled, dial, h1::H1Back, keep, take};
+use crate::exchange::{Answer, Back, Front, Outbound};
+use crate::proxy::{Context, refuse};
+use crate::relay::{Pauses, Upload, until_end, until_head};
+use crate::service::{Route, Target};
+
+/// Longest pause of a tunnel, as of a connection at `stream` depth.
+const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
+
+/// One request on its way through a forwarding route.
+pub(crate) struct Forward<'a, F> {
+    pub(crate) front: &'a F,
+    pub(crate) cx: &'a Context<'a>,
+    pub(crate) route: &'a Route,
+    pub(crate) target: &'a Target,
+    pub(crate) view: &'a RequestView<'a>,
+    pub(crate) outbound: &'a Outbound<'a>,
+}
+
+/// An attempt that gave the client nothing.
+struct Failure {
+    reason: Reason,
+    cause: Cause,
+    /// The kept connection was closed under the request: the server itself may be well.
+    stale: bool,
+    /// Where to go next, if that was settled before the response was given up.
+    next: Option<Lease>,
+}
+
+impl<F: Front> Forward<'_, F> {
+    pub(crate) async fn run(&self, account: &mut Account<'_>) {
+        let mut retry = Retry::new(&self.route.plan.retry, &self.target.budget, self.method());
+        let mut upload = Upload::new(self.front);
+        let mut tried = SmallVec::<[EndpointId; 4]>::new();
+        let mut next = None;
+        let mut fresh = false;
+        loop {
+            let lease = match next.take() {
+                Some(lease) => lease,
+                None => match self.lease(&tried).await {
+                    Ok(lease) => lease,
+                    Err(reason) => {
+                        return self.fail(account, account.reason.unwrap_or(reason), &upload);
+                    }
+                },
+            };
+            let failure = match self
+                .attempt(&lease, account, &mut upload, &mut retry, &mut tried, fresh)
+                .await
+            {
+                Ok(()) => return,
+                Err(failure) => failure,
+            };
+            if failure.stale && retry.is_repeatable(upload.bytes) {
+                // The server closed a kept connection just then: a new one to the same server, which is no retry.
+                fresh = true;
+                next = Some(lease);
+                continue;
+            }
+            self.blame(&lease, failure.reason);
+            if self.front_is_lost(failure.reason) {
+                return self.fail(account, failure.reason, &upload);
+            }
+            next = failure.next;
+            if next.is_none() {
+                tried.push(lease.endpoint().id());
+                if !retry.allows(failure.cause, upload.bytes, clock::now()) {
+                    return self.fail(account, failure.reason, &upload);
+                }
+            }
+            drop(lease);
+            account.reason = Some(failure.reason);
+            account.retries += 1;
+            fresh = false;
+            self.target.pool.stats().here().retries.inc();
+        }
+    }
+
+    fn method(&self) -> Method {
+        self.outbound.request.head.method()
+    }
+
+    /// Whether the client, not the server, ended it.
+    fn front_is_lost(&self, reason: Reason) -> bool {
+        matches!(
+            reason,
+            Reason::ClientGone
+                | Reason::BodyTimeout
+                | Reason::BodyTooLarge
+                | Reason::MalformedRequest
+        )
+    }
+
+    fn blame(&self, lease: &Lease, reason: Reason) {
+        if reason.counts_against_server() {
+            lease.failed(clock::now());
+            lease.endpoint().stats().here().failures.count(reason);
+        }
+    }
+
+    /// Nothing of a response was sent: says why there is none.
+    fn fail(&self, account: &mut Account<'_>, reason: Reason, upload: &Upload) {
+        account.request_bytes = upload.bytes;
+        match reason.status() {
+            Some(status) => refuse(self.front, account, reason, status),
+            None => {
+                account.reason = Some(reason);
+                self.front.abort();
+            }
+        }
+    }
+
+    fn pick<'t>(&self, tried: &'t [EndpointId]) -> Pick<'t> {
+        Pick {
+            now: clock::now(),
+            random: random(),
+            source: Some(self.view.source.ip()),
+            hash: self
+                .target
+                .hash_on
+                .as_ref()
+                .and_then(|on| hash_request(on, self.view)),
+            exclude: tried,
+            ..Pick::default()
+        }
+    }
+
+    /// A place on a server, waiting for one where the pool has a queue.
+    async fn lease(&self, tried: &[EndpointId]) -> Result<Lease, Reason> {
+        let pool = &self.target.pool;
+        match pool.pick(&self.pick(tried)) {
+            Ok(lease) => Ok(lease),
+            Err(NoServer::AllFull) if pool.plan().queue.is_some() => {
+                Box::pin(self.queued(tried)).await
+            }
+            Err(none) => Err(none.reason()),
+        }
+    }
+
+    async fn queued(&self, tried: &[EndpointId]) -> Result<Lease, Reason> {
+        let pool = &self.target.pool;
+        let limit = pool
+            .plan()
+            .queue
+            .as_ref()
+            .map_or(Duration::ZERO, |q| q.timeout);
+        let upload = self.outbound.body != Body::None;
+        let mut waiting = pin!(timer::timeout(limit, pool.pick_queued(|| self.pick(tried))));
+        poll_fn(|task| {
+            if let Poll::Ready(done) = waiting.as_mut().poll(task) {
+                return Poll::Ready(match done {
+                    Ok(lease) => lease.map_err(NoServer::reason),
+                    Err(_) => Err(Reason::QueueTimeout),
+                });
+            }
+            if !upload && self.front.poll_gone(task).is_ready() {
+                return Poll::Ready(Err(Reason::ClientGone));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// One try at one server: `Ok` when the client got a response, or as much as there was.
+    async fn attempt(
+        &self,
+        lease: &Lease,
+        account: &mut Account<'_>,
+        upload: &mut Upload,
+        retry: &mut Retry<'_>,
+        tried: &mut SmallVec<[EndpointId; 4]>,
+        fresh: bool,
+    ) -> Result<(), Failure> {
+        let endpoint = lease.endpoint();
+        let pool = self.target.pool.plan();
+        let connector = self.target.connector.as_ref();
+        if account.service.log.is_some() {
+            account.server = Some(endpoint.name());
+        }
+        // A connection that began with a client's addresses is that client's alone.
+        let shared = pool.proxy_protocol.is_none();
+        let kept = if shared && !fresh {
+            take(endpoint, connector)
+        } else {
+            None
+        };
+        let reused = kept.is_some();
+        let (link, open) = match kept {
+            Some(kept) => kept,
+            None => {
+                let limit = self.route.plan.connect_timeout;
+                let dialled = Box::pin(dial(
+                    endpoint,
+                    &self.target.pool,
+                    connector,
+                    self.cx.info,
+                    limit,
+                ))
+                .await;
+                let Dialled { link, open, took } = dialled.map_err(|reason| Failure {
+                    reason,
+                    cause: Cause::Connect,
+                    stale: false,
+                    next: None,
+                })?;
+                account.connect = Some(took);
+                (link, open)
+            }
+        };
+        let cells = endpoint.stats().here();
+        cells.requests.inc();
+        if reused {
+            cells.reused.inc();
+        }
+        let back = H1Back::new(link);
+        let result = self
+            .exchange(&back, lease, account, upload, retry, tried, reused)
+            .await;
+        match &result {
+            Ok(Delivered::Whole) => {
+                if let Some(link) = back.into_reusable()
+                    && shared
+                {
+                    keep(link, open, connector, &pool.keepalive);
+                }
+            }
+            // What the server is still doing is not wanted any more.
+            Ok(Delivered::Part) => back.cancel(),
+            Err(failure) if self.front_is_lost(failure.reason) => back.cancel(),
+            Err(_) => {}
+        }
+        result.map(|_| ())
+    }
+
+    /// The request over one connection, whatever version is spoken on it.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what an attempt shares with those before and after it"
+    )]
+    async fn exchange<B: Back>(
+        &self,
+        back: &B,
+        lease: &Lease,
+        account: &mut Account<'_>,
+        upload: &mut Upload,
+        retry: &mut Retry<'_>,
+        tried: &mut SmallVec<[EndpointId; 4]>,
+        reused: bool,
+    ) -> Result<Delivered, Failure> {
+        let began = clock::now();
+        let timer = self.cx.timer;
+        let pauses = Pauses {
+            client: self.cx.service.plan.body_timeout,
+            server: self.route.plan.response_timeout,
+        };
+        back.send_head(self.outbound);
+        let head = until_head(self.front, back, upload, timer, pauses, || {
+            self.inform(back)
+        })
+        .await;
+        let status = head.map_err(|reason| Failure {
+            reason,
+            cause: if reason == Reason::ResponseTimeout {
+                Cause::Timeout
+            } else {
+                Cause::Reset {
+                    heard: back.heard(),
+                }
+            },
+            stale: reused && reason == Reason::ServerReset && !back.heard(),
+            next: None,
+        })?;
+        let latency = clock::now().since(began);
+        let cells = lease.endpoint().stats().here();
+        cells.status.count(status);
+        cells.latency.record(latency);
+        if status == 101 && !self.outbound.upgrade {
+            return Err(Failure::of(Reason::BadResponse));
+        }
+        if let Some(next) = self.elsewhere(status, lease, upload, retry, tried) {
+            lease.failed(clock::now());
+            return Err(Failure {
+                next: Some(next),
+                ..Failure::of(Reason::BadResponse)
+            });
+        }
+        if status < 500 {
+            lease.succeeded(clock::now(), latency);
+        } else {
+            lease.failed(clock::now());
+        }
+        account.first_byte = Some(latency);
+        account.status = Some(status);
+        account.reason = None;
+        let body = self.respond(back, status, upload);
+        Ok(self.relay(back, lease, account, upload, status, body).await)
+    }
+
+    /// Where to ask instead, if this status is to be retried and there is another server.
+    fn elsewhere(
+        &self,
+        status: u16,
+        lease: &Lease,
+        upload: &Upload,
+        retry: &mut Retry<'_>,
+        tried: &mut SmallVec<[EndpointId; 4]>,
+    ) -> Option<Lease> {
+        if !retry.may(Cause::Status(status), upload.bytes) || upload.is_open() {
+            return None;
+        }
+        tried.push(lease.endpoint().id());
+        let next = self.target.pool.pick(&self.pick(tried)).ok()?;
+        retry
+            .allows(Cause::Status(status), upload.bytes, clock::now())
+            .then_some(next)
+    }
+
+    fn inform(&self, back: &impl Back) {
+        back.with_response(&mut |response| {
+            self.front.inform(&self.answer(response, Body::None));
+        });
+    }
+
+    fn answer<'r>(&'r self, response: Response<'r>, body: Body) -> Answer<'r> {
+        Answer {
+            response,
+            body,
+            upgrade: response.head.status() == 101,
+            edits: Some(&self.route.response_edits),
+        }
+    }
+
+    fn respond(&self, back: &impl Back, status: u16, upload: &Upload) -> Body {
+        let body = Cell::new(Body::None);
+        back.with_response(&mut |response| {
+            body.set(response.head.body(self.method()));
+            self.front
+                .respond(&self.answer(response, body.get()), upload.is_open());
+        });
+        back.begin_body(body.get());
+        if status == 101 {
+            self.front.tunnel();
+            back.tunnel();
+        }
+        body.get()
+    }
+
+    async fn relay(
+        &self,
+        back: &impl Back,
+        lease: &Lease,
+        account: &mut Account<'_>,
+        upload: &mut Upload,
+        status: u16,
+        body: Body,
+    ) -> Delivered {
+        let plan = &self.cx.service.plan;
+        let tunnel = status == 101;
+        let pauses = if tunnel {
+            Pauses {
+                client: TUNNEL_IDLE,
+                server: TUNNEL_IDLE,
+            }
+        } else {
+            // `timeouts.response` speaks of the head. A body may pause longer (events, long polls), not for ever.
+            Pauses {
+                client: plan.body_timeout,
+                server: self.route.plan.response_timeout.max(plan.idle_timeout),
+            }
+        };
+        let mut down = 0;
+        let result = if body == Body::None && !tunnel {
+            self.front.finish(&[]);
+            Ok(())
+        } else {
+            until_end(
+                self.front,
+                back,
+                upload,
+                self.cx.timer,
+                pauses,
+                tunnel,
+                |n| down += n,
+            )
+            .await
+        };
+        account.request_bytes = upload.bytes;
+        account.response_bytes = down;
+        let cells = lease.endpoint().stats().here();
+        cells.bytes_in.add(down);
+        cells.bytes_out.add(upload.bytes);
+        match result {
+            Ok(()) => Delivered::Whole,
+            Err(reason) => {
+                // What was sent cannot be taken back; it must not look whole.
+                self.front.abort();
+                account.reason = Some(reason);
+                self.blame(lease, reason);
+                Delivered::Part
+            }
+        }
+    }
+}
+
+/// How much of a response the client got.
+enum Delivered {
+    Whole,
+    Part,
+}
+
+impl Failure {
+    fn of(reason: Reason) -> Self {
+        Self {
+            reason,
+            cause: Cause::Never,
+            stale: false,
+            next: None,
+        }
+    }
+}
+
+/// A draw of this worker's own generator (splitmix64); balancing needs spread, not secrecy.
+fn random() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
+    }
+    let next = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    STATE.set(next);
+    hash::mix(next)
+}

@@ -1,0 +1,3 @@
+//! Towards clients: one file for each version.
+
+pub(crate) mod h1;

@@ -1,0 +1,217 @@
+//! Both directions of an exchange, moved in one loop: the request's content up, the response down, with backpressure
+//! from each side to the other and one deadline that moves with progress.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use fathom_codec::head::Body;
+use fathom_core::Reason;
+use fathom_io::{clock, timer::Timer};
+
+use crate::exchange::{Back, Front};
+
+/// Pieces moved in one turn before other tasks of the worker get theirs.
+const TURN: u32 = 32;
+
+/// The request's content on its way up.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    open: bool,
+    /// Bytes given to the server.
+    pub(crate) bytes: u64,
+    moved: bool,
+    waits_for_client: bool,
+    /// The server takes no more; what it says still counts.
+    refused: bool,
+}
+
+/// How long each side may pause.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pauses {
+    /// The client, sending or taking.
+    pub(crate) client: Duration,
+    /// The server: until its response's head, or between pieces of it.
+    pub(crate) server: Duration,
+}
+
+impl Upload {
+    pub(crate) fn new(front: &impl Front) -> Self {
+        Self {
+            open: front.request().head.body() != Body::None,
+            bytes: 0,
+            moved: false,
+            waits_for_client: false,
+            refused: false,
+        }
+    }
+
+    /// Whether content is still to come from the client.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open || self.refused
+    }
+
+    fn poll(
+        &mut self,
+        front: &impl Front,
+        back: &impl Back,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Reason>> {
+        while self.open {
+            self.waits_for_client = false;
+            if ready!(back.poll_room(cx)).is_err() {
+                self.refused = true;
+                self.open = false;
+                break;
+            }
+            self.waits_for_client = true;
+            match ready!(front.poll_body(cx))? {
+                Some(data) => {
+                    self.bytes += data.len() as u64;
+                    back.send(data);
+                }
+                None => {
+                    self.open = false;
+                    front.with_trailers(&mut |trailers| back.finish(trailers));
+                }
+            }
+            self.moved = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Sends the request's content and waits for the final head of the response; `inform` is called for each interim one.
+///
+/// # Errors
+/// Why there will be no response. Nothing of a final one was sent to the client.
+pub(crate) async fn until_head<F: Front, B: Back>(
+    front: &F,
+    back: &B,
+    upload: &mut Upload,
+    timer: &Timer,
+    pauses: Pauses,
+    mut inform: impl FnMut(),
+) -> Result<u16, Reason> {
+    if upload.open {
+        back.flush();
+    } else {
+        back.finish(&[]);
+    }
+    let mut armed_for = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(Err(reason)) = upload.poll(front, back, cx) {
+            return Poll::Ready(Err(reason));
+        }
+        loop {
+            match back.poll_head(cx) {
+                // RFC 9110 §15.2: a proxy MUST forward 1xx responses. 101 ends HTTP on the connection.
+                Poll::Ready(Ok(status)) if status < 200 && status != 101 => {
+                    inform();
+                    back.next_head();
+                }
+                Poll::Ready(done) => return Poll::Ready(done),
+                Poll::Pending => break,
+            }
+        }
+        back.flush();
+        if !upload.is_open() && front.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Reason::ClientGone));
+        }
+        let waits = upload.open && upload.waits_for_client;
+        if std::mem::take(&mut upload.moved) || armed_for != Some(waits) {
+            armed_for = Some(waits);
+            timer.reset(clock::now() + if waits { pauses.client } else { pauses.server });
+        }
+        timer.poll_elapsed(cx).map(|()| {
+            Err(if waits {
+                Reason::BodyTimeout
+            } else {
+                Reason::ResponseTimeout
+            })
+        })
+    })
+    .await
+}
+
+/// Sends the response's content, with what is left of the request's; for a tunnel, both until both have ended.
+///
+/// # Errors
+/// Why the response is not whole.
+pub(crate) async fn until_end<F: Front, B: Back>(
+    front: &F,
+    back: &B,
+    upload: &mut Upload,
+    timer: &Timer,
+    pauses: Pauses,
+    tunnel: bool,
+    mut sent: impl FnMut(u64),
+) -> Result<(), Reason> {
+    if tunnel {
+        upload.open = true;
+    }
+    let mut down_ended = false;
+    let mut armed_for = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(Err(reason)) = upload.poll(front, back, cx) {
+            return Poll::Ready(Err(reason));
+        }
+        back.flush();
+        let mut moved = std::mem::take(&mut upload.moved);
+        let mut waits_for_client = false;
+        let mut turn = 0;
+        while !down_ended {
+            match front.poll_room(cx)? {
+                Poll::Ready(()) => {}
+                Poll::Pending => {
+                    waits_for_client = true;
+                    break;
+                }
+            }
+            match back.poll_body(cx)? {
+                Poll::Ready(Some(data)) => {
+                    sent(data.len() as u64);
+                    front.send(data);
+                    moved = true;
+                }
+                Poll::Ready(None) => {
+                    down_ended = true;
+                    back.with_trailers(&mut |trailers| front.finish(trailers));
+                }
+                Poll::Pending => break,
+            }
+            turn += 1;
+            if turn == TURN {
+                front.flush();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        if down_ended && (!tunnel || !upload.open) {
+            return Poll::Ready(Ok(()));
+        }
+        front.flush();
+        if !tunnel && !upload.is_open() && front.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Reason::ClientGone));
+        }
+        if moved || armed_for != Some(waits_for_client) {
+            armed_for = Some(waits_for_client);
+            timer.reset(
+                clock::now()
+                    + if waits_for_client {
+                        pauses.client
+                    } else {
+                        pauses.server
+                    },
+            );
+        }
+        timer.poll_elapsed(cx).map(|()| {
+            Err(match (tunnel, waits_for_client) {
+                (true, _) => Reason::Idle,
+                (false, true) => Reason::WriteTimeout,
+                (false, false) => Reason::ResponseStalled,
+            })
+        })
+    })
+    .await
+}
