@@ -133,11 +133,11 @@ impl Stream {
                 return Poll::Ready(Gone::Reset);
             };
             if guard.ready().is_read_closed() {
-                let reset = match sys::peek(self.fd()) {
-                    Ok(_) => false,
-                    Err(e) => !sys::is_would_block(&e),
-                };
-                return Poll::Ready(if reset { Gone::Reset } else { Gone::Closed });
+                return Poll::Ready(if sys::is_broken(self.fd()) {
+                    Gone::Reset
+                } else {
+                    Gone::Closed
+                });
             }
             // Data, which stays where it is.
             conn.maybe_readable.set(true);

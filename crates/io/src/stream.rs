@@ -94,7 +94,15 @@ impl Stream {
         if let Some(chunk) = self.unread.borrow_mut().take() {
             return Poll::Ready(Ok(chunk));
         }
-        driven!(self, stream => stream.poll_read(cx))
+        let result = std::task::ready!(driven!(self, stream => stream.poll_read(cx)));
+        // The kernel tells of a reset once. When a write was told, the reader still must not take
+        // a broken connection for a closed one.
+        Poll::Ready(match result {
+            Ok(chunk) if chunk.is_empty() && self.out().was_reset() => {
+                Err(io::Error::from_raw_os_error(libc::ECONNRESET))
+            }
+            result => result,
+        })
     }
 
     /// What has arrived already; `None` = nothing yet.

@@ -18,10 +18,13 @@ pub(crate) fn recv(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Whether the peer closed, reset, or neither, without taking data.
-pub(crate) fn peek(fd: BorrowedFd<'_>) -> io::Result<usize> {
-    let mut byte = [0u8; 1];
-    Ok(rustix::net::recv(fd, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK)?.1)
+/// Whether the connection broke, without taking data or the error itself: data that came before
+/// the reset may still be read, and the read after it reports the error.
+pub(crate) fn is_broken(fd: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    polled.is_err() || fds[0].revents().contains(PollFlags::ERR)
 }
 
 pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8]) -> io::Result<usize> {

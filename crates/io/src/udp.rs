@@ -66,15 +66,34 @@ pub fn bind(address: SocketAddr, options: &BindOptions) -> io::Result<UdpSocket>
         }
         .map_err(call("IP_TRANSPARENT for"))?;
     }
-    if address.ip().is_unspecified() || options.transparent {
-        batch::ask_for_local(&socket, address.is_ipv6()).map_err(call("IP_PKTINFO for"))?;
-    }
-    // A smaller buffer only means more loss in a burst.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     socket
         .bind(&SockAddr::from(address))
         .map_err(call("bind UDP"))?;
-    Ok(socket.into())
+    let socket = socket.into();
+    prepare(&socket)?;
+    Ok(socket)
+}
+
+/// Makes a socket that was bound elsewhere what [`bind`] gives: non-blocking, with room for bursts, and telling which
+/// address was asked where that is not known from its own.
+///
+/// # Errors
+/// With the name of the call that failed.
+pub fn prepare(socket: &UdpSocket) -> io::Result<()> {
+    let address = socket.local_addr()?;
+    socket.set_nonblocking(true)?;
+    let socket = socket2::SockRef::from(socket);
+    let transparent = match address {
+        SocketAddr::V4(_) => socket.ip_transparent_v4(),
+        SocketAddr::V6(_) => socket.ip_transparent_v6(),
+    };
+    if address.ip().is_unspecified() || transparent.unwrap_or(false) {
+        batch::ask_for_local(&socket, address.is_ipv6())
+            .map_err(|e| io::Error::new(e.kind(), format!("IP_PKTINFO for {address}: {e}")))?;
+    }
+    // A smaller buffer only means more loss in a burst.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    Ok(())
 }
 
 /// A socket that exchanges datagrams with `server` alone. ICMP's "port unreachable" shows as `ConnectionRefused`.

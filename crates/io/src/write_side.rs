@@ -33,6 +33,11 @@ impl WriteSide {
         }
     }
 
+    /// Whether a write was told of a reset.
+    pub(crate) fn was_reset(&self) -> bool {
+        self.failed.get() == libc::ECONNRESET
+    }
+
     /// Nothing will be written any more: what is queued is thrown away, who waits is told.
     pub(crate) fn fail(&self, error: &io::Error) {
         self.failed.set(error.raw_os_error().unwrap_or(libc::EPIPE));

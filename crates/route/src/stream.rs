@@ -71,11 +71,23 @@ impl StreamRouter {
         alpn: impl Iterator<Item = &'a [u8]> + Clone,
         source: IpAddr,
     ) -> Option<&StreamRoutePlan> {
+        self.find_index(sni, alpn, source).map(|i| &self.routes[i])
+    }
+
+    /// As [`StreamRouter::find`]: the route's place in the file.
+    #[must_use]
+    pub fn find_index<'a>(
+        &self,
+        sni: Option<&str>,
+        alpn: impl Iterator<Item = &'a [u8]> + Clone,
+        source: IpAddr,
+    ) -> Option<usize> {
         let name = Host::new(sni.unwrap_or_default().as_bytes());
         self.names.find(name.as_bytes(), |list| {
-            list.iter()
-                .map(|&i| &self.routes[i as usize])
-                .find(|r| alpn_fits(r, alpn.clone()) && source_matches(&r.source, source))
+            list.iter().map(|&i| i as usize).find(|&i| {
+                let route = &self.routes[i];
+                alpn_fits(route, alpn.clone()) && source_matches(&route.source, source)
+            })
         })
     }
 

@@ -49,6 +49,14 @@ impl Sockets {
         )?)
     }
 
+    /// Takes a socket out that others still have open. (One that is closed is out by itself.)
+    ///
+    /// # Errors
+    /// It is not in the set.
+    pub fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
     /// Says that a socket reported last was not read until it was empty: the next [`Sockets::ready`] does not wait.
     pub fn not_emptied(&mut self) {
         self.more = true;
@@ -59,9 +67,10 @@ impl Sockets {
     /// # Errors
     /// Only when the runtime ends.
     pub async fn ready(&mut self, numbers: &mut Vec<u64>) -> io::Result<()> {
-        if std::mem::take(&mut self.more) {
+        if self.more {
             // Whoever is never out of work must let the thread's other tasks have their turn.
             tokio::task::yield_now().await;
+            self.more = false;
         } else {
             // Cleared before looking: what comes from now on sets it again. (The kernel wakes a watcher of an epoll for
             // every event inside, also for a socket that is listed already.)
