@@ -83,7 +83,7 @@ reasons! {
     Redirect = "redirect", 302, Config, false, "The route redirects.";
     Respond = "respond", 200, Config, false, "The route answers itself.";
     Denied = "denied", 403, Config, false, "The route or listener refuses this client.";
-    OverConnectionLimit = "over-connection-limit", 503, Config, false, "Over limits.connections.";
+    OverConnectionLimit = "over-connection-limit", 429, Config, false, "Over limits.connections.";
     OverClientLimit = "over-client-limit", 429, Config, false, "Over limits.connections_per_client.";
     OverRate = "over-rate", 429, Config, false, "Over limits.connection_rate_per_client.";
     // No server.
