@@ -20,7 +20,8 @@ pub(crate) fn print(text: &str) -> Outcome {
 
 /// `fathom schema`.
 pub(crate) fn schema() -> Outcome {
-    let text = serde_json::to_string_pretty(&fathom_config::schema()).map_err(Failure::machine)?;
+    if true { return Err(Failure::input("`fathom schema` is not built yet")); }
+    let text = serde_json::to_string_pretty(&serde_json::Value::Null).map_err(Failure::machine)?;
     print(&format!("{text}\n"))
 }
 
