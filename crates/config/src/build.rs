@@ -11,6 +11,7 @@ mod program;
 mod route;
 mod stream;
 mod tls;
+pub(crate) mod unread;
 mod uses;
 
 use std::collections::HashMap;

@@ -55,12 +55,12 @@ macro_rules! forms {
 }
 
 forms! {
-    DURATION: "a duration", "250ms", Some("^([0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d))+$|^\\$"), duration_not_zero;
-    DURATION_OR_ZERO: "a duration", "30s", Some("^([0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d))+$|^0$|^\\$"), duration;
-    SIZE: "a size", "10MiB", Some("^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TB|TiB)?$|^\\$"), size;
-    SHARE: "a share", "20%", Some("^[0-9]+(\\.[0-9]+)?%$|^\\$"), share;
-    PERCENTAGE: "a percentage of at least 100%", "125%", Some("^[0-9]+(\\.[0-9]+)?%$|^\\$"), load_bound;
-    RATE: "a rate", "100/s", Some("^[0-9]+/[smh]$|^\\$"), rate;
+    DURATION: "a duration", "250ms", Some("^([0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d))+$"), duration_not_zero;
+    DURATION_OR_ZERO: "a duration", "30s", Some("^([0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d))+$|^0$"), duration;
+    SIZE: "a size", "10MiB", Some("^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TB|TiB)?$"), size;
+    SHARE: "a share", "20%", Some("^[0-9]+(\\.[0-9]+)?%$"), share;
+    PERCENTAGE: "a percentage of at least 100%", "125%", Some("^[0-9]+(\\.[0-9]+)?%$"), load_bound;
+    RATE: "a rate", "100/s", Some("^[0-9]+/[smh]$"), rate;
     BIND: "an address to listen on", ":80", None, bind;
     ADMIN_BIND: "an address or a unix socket", "127.0.0.1:9400", None, admin_bind;
     SERVER: "an address of a server", "10.0.0.10:3000", None, server;
@@ -68,8 +68,8 @@ forms! {
     IP: "an IP address", "192.0.2.1", None, ip;
     HOST: "a host name or `*.` and a suffix", "*.example.com", None, host;
     HOST_NAME: "a host name", "api.internal", None, host_name;
-    PATH: "a path", "/api/*", Some("^[/~$]"), path;
-    PLAIN_PATH: "a path", "/api", Some("^[/$]"), plain_path;
+    PATH: "a path", "/api/*", Some("^[/~]"), path;
+    PLAIN_PATH: "a path", "/api", Some("^/"), plain_path;
     REGEX: "a regular expression", "^/v[0-9]+/", None, regex;
     VALUE: "a value, `~` and a regular expression, or `*`", "~Mobile|Android", None, value;
     METHOD: "a method", "GET", Some("^[A-Z0-9!#$%&'*+.^_`|~-]+$"), method;
@@ -82,9 +82,9 @@ forms! {
     GLOB: "a file pattern", "conf.d/*.toml", None, glob_pattern;
     TEXT: "a string", "text", None, any_text;
     WORD: "a string that is not empty", "text", None, not_empty;
-    STATUS_RANGES: "status codes", "200-299", Some("^[0-9, -]+$|^\\$"), status_ranges;
-    HASH_ON: "what to hash", "source-ip", Some("^(source-ip|source-ip-port|path|sni|(query|header|cookie):.+)$|^\\$"), hash_on;
-    RETRY_ON: "a reason to retry", "connect-failure", Some("^(connect-failure|reset|timeout|unavailable|[45][0-9][0-9])$|^\\$"), retry_on;
+    STATUS_RANGES: "status codes", "200-299", Some("^[0-9, -]+$"), status_ranges;
+    HASH_ON: "what to hash", "source-ip", Some("^(source-ip|source-ip-port|path|sni|(query|header|cookie):.+)$"), hash_on;
+    RETRY_ON: "a reason to retry", "connect-failure", Some("^(connect-failure|reset|timeout|unavailable|[45][0-9][0-9])$"), retry_on;
     JSON_PATH: "a JSON path", "$.status", None, json_path;
     POSTGRES: "connection parameters", "user=monitor", None, postgres;
     ALPN: "a protocol name", "h2", None, alpn;

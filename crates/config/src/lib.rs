@@ -10,9 +10,12 @@
 
 mod build;
 mod diagnostic;
+mod diff;
+mod explain;
 mod form;
 mod load;
 mod reader;
+mod schema;
 mod shape;
 mod source;
 mod suggest;
@@ -23,6 +26,12 @@ use std::path::Path;
 use fathom_core::plan::Plan;
 
 pub use diagnostic::{Errors, Problem, Report, Warnings};
+pub use diff::{Change, ChangeKind, diff};
+pub use explain::{
+    CannotExplain, ExplainRequest, ExplainStep, Explanation, Forwarding, Outcome, explain,
+};
+pub use fathom_route::Verdict;
+pub use schema::schema;
 
 /// A valid configuration.
 #[derive(Debug)]
@@ -104,6 +113,9 @@ fn finish(loaded: load::Loaded, options: Options) -> Result<Loaded, Errors> {
     let mut built = build::build(&sources, &root, files, options.check_files);
     if !syntax {
         errors.append(&mut built.errors);
+    }
+    if errors.is_empty() {
+        build::unread::check(&root, &mut errors);
     }
     match errors.is_empty() {
         true => Ok(Loaded {

@@ -58,12 +58,26 @@ impl<'t> Fields<'t> {
         self.table.entry(key).map_or(self.span, |e| e.node.span)
     }
 
+    /// Whether nothing should be concluded from what is missing: something could not be read.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.table.doubtful.get()
+    }
+
+    fn sure<T>(&self, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.table.doubtful.set(true);
+        }
+        value
+    }
+
     pub(crate) fn text(&self, key: &str) -> Option<&'t str> {
-        as_text(&self.entry(key)?.node)
+        let node = &self.entry(key)?.node;
+        self.sure(as_text(node))
     }
 
     pub(crate) fn parsed<T>(&self, key: &str, parse: fn(&str) -> Result<T, Wrong>) -> Option<T> {
-        parse(self.text(key)?).ok()
+        let text = self.text(key)?;
+        self.sure(parse(text).ok())
     }
 
     /// The value, or the default of the table in `shape`.
@@ -121,6 +135,13 @@ impl<'t> Fields<'t> {
                 value: Value::List(list),
                 ..
             }) => list.iter().collect(),
+            Some(Node {
+                value: Value::Wrong,
+                ..
+            }) => {
+                self.table.doubtful.set(true);
+                Vec::new()
+            }
             Some(node) => vec![node],
             None => Vec::new(),
         }
@@ -128,7 +149,8 @@ impl<'t> Fields<'t> {
 
     /// One string or an array of them, each with its place.
     pub(crate) fn each<T>(&self, key: &str, parse: fn(&str) -> Result<T, Wrong>) -> Vec<(T, Span)> {
-        let parsed = |node: &&'t Node| Some((parse(as_text(node)?).ok()?, node.span));
+        let read = |node: &'t Node| Some((parse(as_text(node)?).ok()?, node.span));
+        let parsed = |node: &&'t Node| self.sure(read(node));
         self.nodes(key).iter().filter_map(parsed).collect()
     }
 
@@ -189,15 +211,16 @@ impl<'t> Fields<'t> {
         key: &str,
         parse: fn(&str) -> Result<T, Wrong>,
     ) -> Vec<(String, T)> {
-        let pair = |(name, _, node): (&str, Span, &Node)| {
-            Some((name.to_owned(), parse(as_text(node)?).ok()?))
-        };
+        let read =
+            |(name, node): (&str, &Node)| Some((name.to_owned(), parse(as_text(node)?).ok()?));
+        let pair = |(name, _, node)| self.sure(read((name, node)));
         self.map(key).into_iter().filter_map(pair).collect()
     }
 
     /// Reports known keys that nothing was made of: they have no effect `why`.
     pub(crate) fn refuse_unread(&self, why: &str, out: &mut Vec<Diagnostic>) {
         for entry in self.table.entries.iter().filter(|e| !e.read.get()) {
+            self.table.doubtful.set(true);
             let known = self
                 .section
                 .key(&entry.key)

@@ -71,12 +71,4 @@ impl Sources {
             line: self.position(span).0,
         }
     }
-
-    /// The text a span covers.
-    pub(crate) fn slice(&self, span: Span) -> &str {
-        self.file(span.file)
-            .text
-            .get(span.range())
-            .unwrap_or_default()
-    }
 }

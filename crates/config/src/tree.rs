@@ -24,6 +24,8 @@ pub(crate) enum Value {
     Float(f64),
     Bool(bool),
     Date,
+    /// What is already reported; fits everywhere and means nothing.
+    Wrong,
     List(Vec<Node>),
     Table(Table),
 }
@@ -32,6 +34,8 @@ pub(crate) enum Value {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     pub(crate) entries: Vec<Entry>,
+    /// Whether something in it could not be read, so that nothing should be concluded from what is missing.
+    pub(crate) doubtful: Cell<bool>,
 }
 
 /// One key of a table.
@@ -60,6 +64,7 @@ impl Value {
             Self::Float(_) => "a float",
             Self::Bool(_) => "a boolean",
             Self::Date => "a date",
+            Self::Wrong => "wrong",
             Self::List(_) => "an array",
             Self::Table(_) => "a table",
         }
@@ -72,8 +77,20 @@ pub(crate) type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 /// Parses one file. Everything that is wrong goes to `errors`; what could be read is returned.
 pub(crate) fn parse(text: &str, file: u32, env: Env<'_>, errors: &mut Vec<Diagnostic>) -> Table {
     let (table, wrong) = DeTable::parse_recoverable(text);
+    // One slip makes the parser stumble over what follows: of errors on neighbouring lines the first counts.
+    let mut last_line = None;
     for error in &wrong {
-        errors.push(syntax_error(text, file, error));
+        let start = error.span().map_or(0, |s| s.start.min(text.len()));
+        let line = text.as_bytes()[..start]
+            .iter()
+            .filter(|&&b| b == b'\n')
+            .count();
+        if !last_line.is_some_and(|last| line <= last + 1)
+            || error.message().contains("duplicate key")
+        {
+            errors.push(syntax_error(text, file, error));
+        }
+        last_line = Some(line);
     }
     let mut builder = Builder {
         text,
@@ -156,13 +173,16 @@ impl Builder<'_> {
             .collect();
         // The parser sorts by name; people think in the order of the file.
         entries.sort_by_key(|e| e.span.start);
-        Table { entries }
+        Table {
+            entries,
+            doubtful: Cell::new(false),
+        }
     }
 
     fn node(&mut self, value: &Spanned<DeValue<'_>>) -> Node {
         let span = self.span(value.span());
         let value = match value.get_ref() {
-            DeValue::String(text) => Value::Text(self.expand(text, span)),
+            DeValue::String(text) => self.expand(text, span).map_or(Value::Wrong, Value::Text),
             DeValue::Integer(integer) => {
                 match i64::from_str_radix(integer.as_str(), integer.radix()) {
                     Ok(i) => Value::Integer(i),
@@ -172,7 +192,7 @@ impl Builder<'_> {
                             "number",
                             "this number is too large",
                         ));
-                        Value::Integer(0)
+                        Value::Wrong
                     }
                 }
             }
@@ -186,7 +206,8 @@ impl Builder<'_> {
     }
 
     /// Fills in `${VAR}` and `${VAR:-default}`; `$${` stands for `${`.
-    fn expand(&mut self, text: &str, span: Span) -> String {
+    fn expand(&mut self, text: &str, span: Span) -> Option<String> {
+        let mut sound = true;
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find("${") {
@@ -203,7 +224,7 @@ impl Builder<'_> {
                     Diagnostic::new(span, "variable", message)
                         .help("a literal `${` is written `$${`"),
                 );
-                return out;
+                return None;
             };
             let inside = &rest[at + 2..at + end];
             rest = &rest[at + end + 1..];
@@ -214,6 +235,7 @@ impl Builder<'_> {
             let valid = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
                 && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
             if !valid {
+                sound = false;
                 let message = format!("`{name}` is not a name of a variable");
                 self.errors.push(
                     Diagnostic::new(span, "variable", message)
@@ -227,6 +249,7 @@ impl Builder<'_> {
                 (Some(value), Some(_)) if !value.is_empty() => out.push_str(&value),
                 (_, Some(default)) => out.push_str(default),
                 (None, None) => {
+                    sound = false;
                     let message = format!("the environment variable `{name}` is not set");
                     let help = format!("set it, or give a default: `${{{name}:-default}}`");
                     self.errors
@@ -235,6 +258,6 @@ impl Builder<'_> {
             }
         }
         out.push_str(rest);
-        out
+        sound.then_some(out)
     }
 }

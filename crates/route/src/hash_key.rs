@@ -1,9 +1,9 @@
 //! The key that `balance = "hash"` chooses by.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use fathom_core::hash;
 use fathom_core::plan::HashOn;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::host::Host;
 use crate::path::Path;
@@ -15,11 +15,11 @@ use crate::view::{RequestView, any_cookie, any_query};
 pub fn hash_request(on: &HashOn, request: &RequestView<'_>) -> Option<u64> {
     let mut key = None;
     let mut keep = |value: &[u8]| {
-        key = Some(hash(value));
+        key = Some(hash::bytes(value));
         true
     };
     match on {
-        HashOn::Path => return Some(hash(Path::new(request.path).as_bytes())),
+        HashOn::Path => return Some(hash::bytes(Path::new(request.path).as_bytes())),
         HashOn::Query(name) => any_query(request.query, name.as_bytes(), &mut keep),
         HashOn::Header(name) => request.headers.any(name, &mut keep),
         HashOn::Cookie(name) => any_cookie(request.headers, name.as_bytes(), &mut keep),
@@ -35,30 +35,11 @@ pub fn hash_request(on: &HashOn, request: &RequestView<'_>) -> Option<u64> {
 #[must_use]
 pub fn hash_connection(on: &HashOn, source: SocketAddr, sni: Option<&str>) -> Option<u64> {
     match on {
-        HashOn::SourceIp => Some(hash(&octets(source.ip()))),
-        HashOn::SourceIpPort => {
-            let mut bytes = [0; 18];
-            bytes[..16].copy_from_slice(&octets(source.ip()));
-            bytes[16..].copy_from_slice(&source.port().to_be_bytes());
-            Some(hash(&bytes))
-        }
-        HashOn::Sni => sni.map(|name| hash(Host::new(name.as_bytes()).as_bytes())),
+        HashOn::SourceIp => Some(hash::ip(source.ip())),
+        HashOn::SourceIpPort => Some(hash::socket(source)),
+        HashOn::Sni => sni.map(|name| hash::bytes(Host::new(name.as_bytes()).as_bytes())),
         HashOn::Path | HashOn::Query(_) | HashOn::Header(_) | HashOn::Cookie(_) => None,
     }
-}
-
-/// An address in one form for both families, so that an IPv4 client keeps its key on a dual-stack socket.
-fn octets(ip: IpAddr) -> [u8; 16] {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
-/// The same on every machine and in every version: two balancers must choose alike.
-fn hash(bytes: &[u8]) -> u64 {
-    const SEED: u64 = 0x6661_7468_6f6d;
-    xxh3_64_with_seed(bytes, SEED)
 }
 
 #[cfg(test)]

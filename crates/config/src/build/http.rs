@@ -18,6 +18,7 @@ use crate::source::Span;
 pub(super) fn http(cx: &mut Cx<'_>, name: &str, fields: &Fields<'_>, tls: bool) -> HttpPlan {
     let mut routes: Vec<(Arc<RoutePlan>, Span)> = Vec::new();
     let mut passthrough: Vec<(StreamRoutePlan, Span)> = Vec::new();
+    let mut doubtful = Vec::new();
     for (index, node) in fields.nodes("routes").into_iter().enumerate() {
         let Some(f) = fields.inner("routes", node, node.span) else {
             continue;
@@ -31,6 +32,9 @@ pub(super) fn http(cx: &mut Cx<'_>, name: &str, fields: &Fields<'_>, tls: bool) 
             passthrough.extend(stream::route(cx, &f, context).map(|r| (r, f.span)));
         } else if let Some(plan) = route::route(cx, name, index + 1, &f) {
             routes.push((Arc::new(plan), f.span));
+        }
+        if is_doubtful(&f) {
+            doubtful.push(f.span);
         }
     }
     if let Some(pool) = cx.pool(fields, Depth::Http) {
@@ -46,12 +50,15 @@ pub(super) fn http(cx: &mut Cx<'_>, name: &str, fields: &Fields<'_>, tls: bool) 
         cx.error(fields.span, "no-route", message).help = Some("add `pool = \"NAME\"`".into());
     }
     duplicate_names(cx, &routes);
-    let plans: Vec<_> = routes.iter().map(|(plan, _)| plan.clone()).collect();
-    let spans: Vec<_> = routes.iter().map(|(_, span)| *span).collect();
-    report_unreachable(cx, &unreachable(&plans), &spans);
-    let streams: Vec<_> = passthrough.iter().map(|(plan, _)| plan.clone()).collect();
-    let spans: Vec<_> = passthrough.iter().map(|(_, span)| *span).collect();
-    report_unreachable(cx, &unreachable_streams(&streams), &spans);
+    report_unreachable(cx, |list| unreachable(list), &routes, &doubtful);
+    report_unreachable(
+        cx,
+        |list| unreachable_streams(list),
+        &passthrough,
+        &doubtful,
+    );
+    let routes = routes.into_iter().map(|(plan, _)| plan).collect();
+    let passthrough = passthrough.into_iter().map(|(plan, _)| plan).collect();
 
     let timeouts = Timeouts::of(fields);
     let protocols = fields.words("protocols");
@@ -63,8 +70,8 @@ pub(super) fn http(cx: &mut Cx<'_>, name: &str, fields: &Fields<'_>, tls: bool) 
         );
     }
     let plan = HttpPlan {
-        routes: plans,
-        passthrough: streams,
+        routes,
+        passthrough,
         trusted_proxies: fields.all("trusted_proxies", form::net),
         forwarded: forwarded(fields),
         cleartext: CleartextProtocols {
@@ -110,15 +117,31 @@ fn duplicate_names(cx: &mut Cx<'_>, routes: &[(Arc<RoutePlan>, Span)]) {
     }
 }
 
-pub(super) fn report_unreachable(cx: &mut Cx<'_>, never: &[Shadowed], spans: &[Span]) {
-    for shadowed in never {
-        let origin = cx.origin(spans[shadowed.by]);
+/// Reports routes that can never win. Of one that could not be read whole nothing is concluded.
+pub(super) fn report_unreachable<T: Clone>(
+    cx: &mut Cx<'_>,
+    find: impl Fn(&[T]) -> Vec<Shadowed>,
+    routes: &[(T, Span)],
+    doubtful: &[Span],
+) {
+    let certain: Vec<_> = routes
+        .iter()
+        .filter(|(_, span)| !doubtful.contains(span))
+        .collect();
+    let plans: Vec<T> = certain.iter().map(|(plan, _)| plan.clone()).collect();
+    for shadowed in find(&plans) {
+        let (span, winner) = (certain[shadowed.index].1, certain[shadowed.by].1);
+        let origin = cx.origin(winner);
         let message =
             format!("this route can never win: the one at {origin} takes all it would match");
-        let diagnostic = Diagnostic::new(spans[shadowed.index], "unreachable-route", message)
-            .label("never reached");
-        let diagnostic = diagnostic.related(spans[shadowed.by], "this one wins");
+        let diagnostic = Diagnostic::new(span, "unreachable-route", message).label("never reached");
+        let diagnostic = diagnostic.related(winner, "this one wins");
         cx.errors
             .push(diagnostic.help("remove it, or give it a more specific match"));
     }
+}
+
+/// Whether the route's conditions could not be read whole.
+pub(super) fn is_doubtful(route: &Fields<'_>) -> bool {
+    route.has("match") && route.table("match").is_none_or(|m| m.is_doubtful())
 }

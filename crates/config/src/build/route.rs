@@ -36,6 +36,7 @@ pub(super) fn route(
         .map(|h| edits(&h))
         .unwrap_or_default();
     if forwards {
+        refuse_host(cx, f);
         // What is about a server has no effect on an answer of Fathom's own.
         plan.request_headers = f
             .table("request_headers")
@@ -153,8 +154,8 @@ fn action(cx: &mut Cx<'_>, f: &Fields<'_>, matches: &MatchPlan) -> Option<Action
 }
 
 fn redirect(cx: &mut Cx<'_>, r: &Fields<'_>, matches: &MatchPlan) -> Option<ActionPlan> {
-    let status = r.integer_or_default("status");
-    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+    let status: u16 = r.integer_or_default("status");
+    if matches!(status, 304..=306) {
         let message = format!("{status} is no redirect");
         cx.error(r.value_span("status"), "value", message).help =
             Some("one of 301, 302, 303, 307, 308".into());
@@ -184,6 +185,31 @@ fn edits(h: &Fields<'_>) -> HeaderEdits {
         set: h.pairs("set", form::header_value),
         add: h.pairs("add", form::header_value),
         remove: h.all("remove", form::edited_header),
+    }
+}
+
+/// `Host` is always there, and once (RFC 9112 §3.2): it can be set for servers, not removed or added.
+fn refuse_host(cx: &mut Cx<'_>, f: &Fields<'_>) {
+    let Some(h) = f.table("request_headers") else {
+        return;
+    };
+    let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+    let removed = h
+        .each("remove", form::edited_header)
+        .into_iter()
+        .filter(|(n, _)| is_host(n));
+    let added = h
+        .map("add")
+        .into_iter()
+        .filter(|(n, ..)| is_host(n))
+        .map(|(_, span, _)| span);
+    for span in removed
+        .map(|(_, span)| span)
+        .chain(added)
+        .collect::<Vec<_>>()
+    {
+        let error = cx.error(span, "no-effect", "`Host` can neither be removed nor added");
+        error.help = Some("`request_headers = { set = { Host = \"...\" } }` replaces it".into());
     }
 }
 

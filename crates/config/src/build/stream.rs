@@ -10,39 +10,39 @@ use super::uses::Depth;
 use super::{Cx, http};
 use crate::form;
 use crate::reader::Fields;
+use crate::source::Span;
 
 pub(super) fn stream(cx: &mut Cx<'_>, fields: &Fields<'_>) -> StreamPlan {
-    let mut routes = Vec::new();
-    let mut spans = Vec::new();
+    let mut routes: Vec<(StreamRoutePlan, Span)> = Vec::new();
+    let mut doubtful = Vec::new();
     for node in fields.nodes("routes") {
         let Some(f) = fields.inner("routes", node, node.span) else {
             continue;
         };
-        if let Some(plan) = route(cx, &f, "at `stream` depth: only `http` depth sees requests") {
-            routes.push(plan);
-            spans.push(f.span);
+        let why = "at `stream` depth: only `http` depth sees requests";
+        routes.extend(route(cx, &f, why).map(|plan| (plan, f.span)));
+        if http::is_doubtful(&f) {
+            doubtful.push(f.span);
         }
     }
-    http::report_unreachable(cx, &unreachable_streams(&routes), &spans);
+    http::report_unreachable(cx, |list| unreachable_streams(list), &routes, &doubtful);
     let pool = cx.pool(fields, Depth::Stream);
     if !fields.has("pool") && fields.nodes("routes").is_empty() {
         let message = "the listener has neither `pool` nor `routes`";
         cx.error(fields.span, "no-route", message).help = Some("add `pool = \"NAME\"`".into());
     }
-    if let (Some(_), Some(at)) = (
-        &pool,
-        routes
-            .iter()
-            .position(|r| r.sni.is_empty() && r.alpn.is_empty() && r.source.is_empty()),
-    ) {
-        let origin = cx.origin(spans[at]);
+    let takes_all = |(r, span): &&(StreamRoutePlan, Span)| {
+        r.sni.is_empty() && r.alpn.is_empty() && r.source.is_empty() && !doubtful.contains(span)
+    };
+    if let (Some(_), Some((_, span))) = (&pool, routes.iter().find(takes_all)) {
+        let origin = cx.origin(*span);
         let message =
             format!("this pool is never used: the route at {origin} takes every connection");
         cx.error(fields.key_span("pool"), "unreachable-route", message);
     }
     let timeouts = Timeouts::of(fields);
     let plan = StreamPlan {
-        routes,
+        routes: routes.into_iter().map(|(plan, _)| plan).collect(),
         pool,
         idle_timeout: timeouts.read("idle", Duration::from_secs(3600)),
         connect_timeout: timeouts.read("connect", Duration::from_secs(5)),

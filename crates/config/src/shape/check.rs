@@ -2,6 +2,7 @@
 
 use super::{Kind, Need, Section};
 use crate::diagnostic::Diagnostic;
+use crate::form::DURATION;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::tree::{Node, Table, Value};
@@ -13,8 +14,10 @@ pub(crate) fn check(
     place: Option<Span>,
     out: &mut Vec<Diagnostic>,
 ) {
+    let mut meant = Vec::new();
     for entry in &table.entries {
         let Some(key) = section.key(&entry.key) else {
+            meant.extend(near(&entry.key, section));
             out.push(unknown(&entry.key, entry.span, section));
             continue;
         };
@@ -29,7 +32,8 @@ pub(crate) fn check(
         value(&entry.node, &key.kind, &entry.key, entry.span, out);
     }
     for key in section.keys.iter().filter(|k| k.need == Need::Required) {
-        if table.entry(key.name).is_none() {
+        // A misspelt key is not missing too.
+        if table.entry(key.name).is_none() && !meant.contains(&key.name) {
             let message = format!("{} needs `{}`", section.name, key.name);
             out.push(Diagnostic::new(place, "missing", message).help(missing_help(key)));
         }
@@ -56,22 +60,30 @@ fn example(kind: &Kind) -> Option<String> {
     }
 }
 
+fn built(section: &'static Section) -> impl Iterator<Item = &'static str> {
+    section
+        .keys
+        .iter()
+        .filter(|k| k.need != Need::Later)
+        .map(|k| k.name)
+}
+
+fn near(word: &str, section: &'static Section) -> Option<&'static str> {
+    nearest(word, built(section))
+}
+
 fn unknown(word: &str, span: Span, section: &'static Section) -> Diagnostic {
     let diagnostic = Diagnostic::new(
         span,
         "unknown-key",
         format!("{} has no key `{word}`", section.name),
     );
-    let built = || {
-        section
-            .keys
-            .iter()
-            .filter(|k| k.need != Need::Later)
-            .map(|k| k.name)
-    };
-    match nearest(word, built()) {
+    match near(word, section) {
         Some(near) => diagnostic.did_you_mean(span, Some(near), false),
-        None => diagnostic.help(format!("known: {}", built().collect::<Vec<_>>().join(", "))),
+        None => diagnostic.help(format!(
+            "known: {}",
+            built(section).collect::<Vec<_>>().join(", ")
+        )),
     }
 }
 
@@ -84,13 +96,17 @@ fn value(node: &Node, kind: &'static Kind, key: &str, key_span: Span, out: &mut 
             node.value.type_name()
         );
         let mut diagnostic = Diagnostic::new(node.span, "type", message);
-        if let Some(example) = example(kind) {
+        if let (Kind::Text(form), Value::Integer(i)) = (kind, &node.value)
+            && form.name == DURATION.name
+        {
+            diagnostic = diagnostic.help(format!("with its unit: `\"{i}s\"`"));
+        } else if let Some(example) = example(kind) {
             diagnostic = diagnostic.help(format!("such as `{example}`"));
         }
         out.push(diagnostic);
     };
     match (kind, &node.value) {
-        (Kind::Any, _) | (Kind::Bool, Value::Bool(_)) => {}
+        (_, Value::Wrong) | (Kind::Any, _) | (Kind::Bool, Value::Bool(_)) => {}
         (Kind::Scalar, Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Bool(_)) => {}
         (Kind::Integer { min, max }, Value::Integer(i)) => {
             if !(min..=max).contains(&i) {
@@ -156,9 +172,15 @@ fn value(node: &Node, kind: &'static Kind, key: &str, key_span: Span, out: &mut 
                 (Kind::OneOf(words, _), Value::Text(text)) => words.contains(&text.as_str()),
                 _ => false,
             });
-            match word.or(fitting.last()) {
-                Some(kind) => value(node, kind, key, key_span, out),
-                None => wrong_type(out),
+            match (word.or(fitting.last()), &node.value) {
+                (Some(Kind::OneOf(words, _)), Value::Text(text))
+                    if !words.contains(&text.as_str()) =>
+                {
+                    let message = format!("`{key}` must be {}, not {text:?}", describe(kind));
+                    out.push(Diagnostic::new(node.span, "value", message));
+                }
+                (Some(kind), _) => value(node, kind, key, key_span, out),
+                (None, _) => wrong_type(out),
             }
         }
         _ => wrong_type(out),
