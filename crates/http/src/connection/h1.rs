@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
+use std::time::Duration;
 
 use fathom_codec::h1::{Limits, Malformed, Progress};
 use fathom_codec::head::RequestHead;
@@ -19,6 +20,9 @@ use crate::link::Link;
 use crate::proxy::{Context, handle};
 use crate::reply;
 use crate::service::{Current, Service};
+
+/// While draining, how long a connection without any request yet is waited for.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What lives as long as the connection: all that an idle one costs.
 struct Connection {
@@ -41,7 +45,8 @@ pub(crate) async fn serve(link: Link, info: ClientInfo, current: Rc<Current>, dr
         draining,
     };
     let mut after = After::Keep;
-    while let Some(first) = connection.wait().await {
+    let mut fresh = true;
+    while let Some(first) = connection.wait(std::mem::take(&mut fresh)).await {
         // One allocation for the whole of a request, gone before the connection waits again.
         after = Box::pin(connection.request(first)).await;
         if after != After::Keep {
@@ -57,7 +62,7 @@ pub(crate) async fn serve(link: Link, info: ClientInfo, current: Rc<Current>, dr
 
 impl Connection {
     /// Waits for the first bytes of a request; `None` when there will not be one.
-    async fn wait(&self) -> Option<Chunk> {
+    async fn wait(&self, fresh: bool) -> Option<Chunk> {
         // Pipelined, or already on the way: no deadline needs to be set.
         match self.link.try_read() {
             Ok(Some(chunk)) => return (!chunk.is_empty()).then_some(chunk),
@@ -66,15 +71,25 @@ impl Connection {
         }
         self.timer
             .reset(clock::now() + self.current.get().plan.idle_timeout);
+        let mut patient = true;
         poll_fn(|task| {
             if let Poll::Ready(read) = self.link.poll_read(task) {
                 return Poll::Ready(read.ok().filter(|chunk| !chunk.is_empty()));
             }
-            // A close without an answer: nothing was asked.
-            let drained = Pin::new(&mut *self.draining.borrow_mut())
-                .poll(task)
-                .is_ready();
-            if drained || self.timer.poll_elapsed(task).is_ready() {
+            if patient
+                && Pin::new(&mut *self.draining.borrow_mut())
+                    .poll(task)
+                    .is_ready()
+            {
+                // A close without an answer: nothing was asked. But who has only just connected has something to
+                // ask, which must not get lost.
+                if !fresh {
+                    return Poll::Ready(None);
+                }
+                patient = false;
+                self.timer.reset(clock::now() + FIRST_REQUEST);
+            }
+            if self.timer.poll_elapsed(task).is_ready() {
                 return Poll::Ready(None);
             }
             Poll::Pending
