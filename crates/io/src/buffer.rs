@@ -7,6 +7,8 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
+use crate::uring::Slot;
+
 /// Sizes of read buffers: a transfer that proves long climbs from one to the next.
 pub(crate) const SIZES: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
 /// How many of each are kept for reuse.
@@ -42,6 +44,8 @@ enum Memory {
     #[default]
     None,
     Pooled(Box<[u8]>),
+    /// Lent by the ring.
+    Slot(Slot),
 }
 
 impl Chunk {
@@ -61,6 +65,15 @@ impl Chunk {
         debug_assert!(len <= memory.len());
         Self {
             memory: Memory::Pooled(memory),
+            start: 0,
+            end: len as u32,
+        }
+    }
+
+    pub(crate) fn slot(slot: Slot, len: usize) -> Self {
+        debug_assert!(len <= slot.memory().len());
+        Self {
+            memory: Memory::Slot(slot),
             start: 0,
             end: len as u32,
         }
@@ -114,6 +127,9 @@ impl Chunk {
             return Bytes::copy_from_slice(&self);
         }
         match std::mem::take(&mut self.memory) {
+            Memory::Slot(slot) => {
+                Bytes::copy_from_slice(&slot.memory()[self.start as usize..self.end as usize])
+            }
             Memory::Pooled(memory) => {
                 Bytes::from(memory).slice(self.start as usize..self.end as usize)
             }
@@ -128,6 +144,7 @@ impl Deref for Chunk {
     fn deref(&self) -> &[u8] {
         match &self.memory {
             Memory::Pooled(memory) => &memory[self.start as usize..self.end as usize],
+            Memory::Slot(slot) => &slot.memory()[self.start as usize..self.end as usize],
             Memory::None => &[],
         }
     }
@@ -155,7 +172,7 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         match std::mem::take(&mut self.memory) {
             Memory::Pooled(memory) => give_back(memory),
-            Memory::None => {}
+            Memory::Slot(_) | Memory::None => {}
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn choose(want: IoChoice) -> Result<Chosen, ProbeError> {
     if want == IoChoice::Epoll {
         return Ok(epoll(None));
     }
-    match (probe(), want) {
+    match (crate::uring::probe(), want) {
         (Ok(()), _) => Ok(Chosen {
             driver: Driver::Uring,
             note: None,
@@ -65,8 +65,4 @@ pub fn choose(want: IoChoice) -> Result<Chosen, ProbeError> {
         (Err(why), IoChoice::Uring) => Err(ProbeError(why)),
         (Err(why), _) => Ok(epoll(Some(why))),
     }
-}
-
-fn probe() -> Result<(), String> {
-    Err("this build has only the epoll driver".to_owned())
 }

@@ -183,7 +183,7 @@ impl Stream {
         match conn.send_queued() {
             Ok(()) => {}
             Err(e) if sys::is_would_block(&e) => self.start_flushing(),
-            Err(e) => conn.out.fail(&e),
+            Err(e) => conn.fail(&e),
         }
     }
 
@@ -233,6 +233,11 @@ impl Conn {
         }
     }
 
+    fn fail(&self, error: &io::Error) {
+        self.out.queue.borrow_mut().clear();
+        self.out.fail(error);
+    }
+
     fn sends_at_once(&self) -> bool {
         self.out.corks.get() == 0 && self.out.queued() == 0
     }
@@ -243,7 +248,7 @@ impl Conn {
             Ok(n) => Ok(n),
             Err(e) if sys::is_would_block(&e) => Ok(0),
             Err(e) => {
-                self.out.fail(&e);
+                self.fail(&e);
                 Err(e)
             }
         }
@@ -279,7 +284,7 @@ impl Conn {
                 Ok(()) => break,
                 Err(e) if sys::is_would_block(&e) => guard.clear_ready(),
                 Err(e) => {
-                    self.out.fail(&e);
+                    self.fail(&e);
                     break;
                 }
             }
@@ -331,6 +336,15 @@ impl Listener {
                 Err(e) if sys::is_would_block(&e) => guard.clear_ready(),
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    /// What has been accepted ahead and needs no waiting.
+    pub(crate) fn try_accept(&self) -> io::Result<Option<(Stream, SocketAddr)>> {
+        match sys::accept(self.0.get_ref().as_fd(), true) {
+            Ok((fd, peer)) => Ok(Some((Stream::new(fd)?, peer))),
+            Err(e) if sys::is_would_block(&e) => Ok(None),
+            Err(e) => Err(e),
         }
     }
 

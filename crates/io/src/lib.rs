@@ -23,6 +23,7 @@ mod stream;
 mod sys;
 pub mod timer;
 pub mod udp;
+mod uring;
 mod worker;
 mod write_side;
 

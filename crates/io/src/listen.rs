@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::{Stream, epoll, stream, sys};
+use crate::{Stream, epoll, stream, sys, uring};
 
 /// How to listen.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +82,7 @@ pub struct Listener(Driven);
 #[derive(Debug)]
 enum Driven {
     Epoll(epoll::Listener),
+    Uring(uring::Listener),
 }
 
 impl Listener {
@@ -90,7 +91,10 @@ impl Listener {
     /// # Errors
     /// When the driver cannot register it.
     pub fn new(listener: TcpListener) -> io::Result<Self> {
-        Ok(Self(Driven::Epoll(epoll::Listener::new(listener)?)))
+        Ok(Self(match uring::current() {
+            Some(ring) => Driven::Uring(uring::Listener::new(&ring, listener)?),
+            None => Driven::Epoll(epoll::Listener::new(listener)?),
+        }))
     }
 
     /// The next connection and where it comes from. Cancel-safe.
@@ -100,11 +104,21 @@ impl Listener {
     /// the waiting connections stay in the backlog.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         match &self.0 {
-            Driven::Epoll(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok((Stream::accepted(stream::Driven::Epoll(stream), peer), peer))
-            }
+            Driven::Epoll(listener) => listener.accept().await.map(accepted(stream::Driven::Epoll)),
+            Driven::Uring(listener) => listener.accept().await.map(accepted(stream::Driven::Uring)),
         }
+    }
+
+    /// A connection that is complete already. To be called until `None` before a listener that
+    /// served is dropped: connections not taken by then are broken off.
+    ///
+    /// # Errors
+    /// As [`Listener::accept`].
+    pub fn try_accept(&self) -> io::Result<Option<(Stream, SocketAddr)>> {
+        Ok(match &self.0 {
+            Driven::Epoll(listener) => listener.try_accept()?.map(accepted(stream::Driven::Epoll)),
+            Driven::Uring(listener) => listener.try_accept()?.map(accepted(stream::Driven::Uring)),
+        })
     }
 
     /// The address it listens on.
@@ -118,6 +132,12 @@ impl Listener {
     pub fn fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
             Driven::Epoll(listener) => listener.fd(),
+            Driven::Uring(listener) => listener.fd(),
         }
     }
+}
+
+/// Makes the driver's stream a stream.
+fn accepted<S>(wrap: fn(S) -> stream::Driven) -> impl Fn((S, SocketAddr)) -> (Stream, SocketAddr) {
+    move |(stream, peer)| (Stream::accepted(wrap(stream), peer), peer)
 }

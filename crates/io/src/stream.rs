@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::write_side::WriteSide;
-use crate::{Chunk, ConnectOptions, Outgoing, Target, epoll, spawn, sys, timer, worker};
+use crate::{Chunk, ConnectOptions, Outgoing, Target, epoll, spawn, sys, timer, uring, worker};
 
 /// How long a dropped stream may take to send what it still has queued.
 pub(crate) const LINGER: Duration = Duration::from_secs(30);
@@ -34,6 +34,7 @@ pub struct Stream {
 #[derive(Debug)]
 pub(crate) enum Driven {
     Epoll(epoll::Stream),
+    Uring(uring::Stream),
 }
 
 /// How the peer left.
@@ -50,6 +51,7 @@ macro_rules! driven {
     ($self:expr, $stream:ident => $body:expr) => {
         match &$self.driven {
             Driven::Epoll($stream) => $body,
+            Driven::Uring($stream) => $body,
         }
     };
 }
@@ -60,7 +62,10 @@ impl Stream {
     /// # Errors
     /// As the kernel says; `WouldBlock` when a unix-socket server's backlog is full.
     pub async fn connect(target: Target<'_>, options: &ConnectOptions) -> io::Result<Self> {
-        let driven = Driven::Epoll(epoll::Stream::connect(target, options).await?);
+        let driven = match uring::current() {
+            Some(ring) => Driven::Uring(uring::Stream::connect(&ring, target, options).await?),
+            None => Driven::Epoll(epoll::Stream::connect(target, options).await?),
+        };
         let peer = match target {
             Target::Ip(address) => address,
             Target::Unix(_) => sys::UNSPECIFIED,

@@ -27,6 +27,13 @@ pub(crate) fn is_broken(fd: BorrowedFd<'_>) -> bool {
     polled.is_err() || fds[0].revents().contains(PollFlags::ERR)
 }
 
+/// Whether a read or an accept would give something at once.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+}
+
 pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8]) -> io::Result<usize> {
     loop {
         match rustix::net::send(fd, data, SEND) {

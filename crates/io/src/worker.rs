@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 
-use crate::{Driver, clock, timer};
+use crate::{Driver, clock, timer, uring};
 
 thread_local! {
     static RUNNING: Cell<bool> = const { Cell::new(false) };
@@ -25,8 +26,14 @@ pub struct WorkerOptions {
 /// A single-threaded runtime; stays on the thread that made it. One at a time per thread.
 #[derive(Debug)]
 pub struct Worker {
+    /// Dropped before the ring, which its tasks use.
     runtime: LocalRuntime,
+    ring: Option<RingGuard>,
 }
+
+/// Ready tasks run before the runtime looks at its own epoll. On the ring that is only timers and
+/// other threads' wakes.
+const TASKS_PER_LOOK: u32 = 128;
 
 impl Worker {
     /// Sets up runtime and driver.
@@ -34,24 +41,52 @@ impl Worker {
     /// # Errors
     /// When the machine lacks descriptors or memory for it.
     pub fn new(options: WorkerOptions) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread()
+        let mut builder = Builder::new_current_thread();
+        builder
             .enable_all()
             .thread_name(format!("fathom-{}", options.id))
-            .on_thread_unpark(clock::turn)
-            .build_local(LocalOptions::default())?;
-        Ok(Self { runtime })
+            .on_thread_unpark(clock::turn);
+        let mut ring = None;
+        if options.driver == Driver::Uring {
+            builder.event_interval(TASKS_PER_LOOK);
+            ring = Some(RingGuard {
+                announce: Some(uring::install()?),
+            });
+        }
+        Ok(Self {
+            runtime: builder.build_local(LocalOptions::default())?,
+            ring,
+        })
     }
 
     /// Runs `future`, and what it [spawns](spawn), until `future` is done. Tasks still running
     /// then are dropped.
-    pub fn run<F: Future>(self, future: F) -> F::Output {
+    pub fn run<F: Future>(mut self, future: F) -> F::Output {
         let _running = Running::start();
+        let announce = self.ring.as_mut().and_then(|r| r.announce.take());
         self.runtime.block_on(async {
-            let ticker = spawn(timer::tick());
-            let output = future.await;
-            ticker.abort();
-            output
+            spawn(timer::tick());
+            if let Some(announce) = announce {
+                spawn(async {
+                    if let Err(e) = uring::pump(announce).await {
+                        tracing::error!("the ring's eventfd cannot be polled: {e}");
+                    }
+                });
+            }
+            future.await
         })
+    }
+}
+
+/// This thread's ring, to be ended after the runtime.
+#[derive(Debug)]
+struct RingGuard {
+    announce: Option<OwnedFd>,
+}
+
+impl Drop for RingGuard {
+    fn drop(&mut self) {
+        uring::uninstall();
     }
 }
 

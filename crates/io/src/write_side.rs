@@ -38,18 +38,22 @@ impl WriteSide {
         self.failed.get() == libc::ECONNRESET
     }
 
-    /// Nothing will be written any more: what is queued is thrown away, who waits is told.
-    pub(crate) fn fail(&self, error: &io::Error) {
-        self.failed.set(error.raw_os_error().unwrap_or(libc::EPIPE));
-        self.queue.borrow_mut().clear();
-        self.wake();
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.get() != 0
     }
 
-    /// Bytes left the queue.
-    pub(crate) fn progressed(&self) {
-        if self.queued() < self.below.get() {
-            self.wake();
+    /// Nothing will be written any more; who waits is told (the result says whether there was
+    /// somebody). What is queued stays: the kernel may be reading it.
+    pub(crate) fn fail(&self, error: &io::Error) -> bool {
+        if !self.has_failed() {
+            self.failed.set(error.raw_os_error().unwrap_or(libc::EPIPE));
         }
+        self.wake()
+    }
+
+    /// Bytes left the queue. Says whether somebody was woken.
+    pub(crate) fn progressed(&self) -> bool {
+        self.queued() < self.below.get() && self.wake()
     }
 
     pub(crate) fn poll_below(&self, cx: &mut Context<'_>, below: usize) -> Poll<io::Result<()>> {
@@ -62,10 +66,14 @@ impl WriteSide {
         Poll::Pending
     }
 
-    fn wake(&self) {
+    fn wake(&self) -> bool {
         self.below.set(0);
-        if let Some(waker) = &*self.waiter.borrow() {
-            waker.wake_by_ref();
+        match &*self.waiter.borrow() {
+            Some(waker) => {
+                waker.wake_by_ref();
+                true
+            }
+            None => false,
         }
     }
 }
