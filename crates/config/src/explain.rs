@@ -2,6 +2,7 @@
 //! retries, timeouts, and the request as the server gets it.
 
 mod forward;
+mod headers;
 mod listener;
 mod target;
 mod text;
@@ -259,7 +260,7 @@ fn explain_http(
         out.outcome = Outcome::answer(308, Some(location), String::new(), Vec::new(), "redirect");
         return;
     }
-    let client = forward::client(out.client, &http.trusted_proxies, &headers);
+    let client = headers::client(out.client, &http.trusted_proxies, &headers);
     out.client = client;
     let view = RequestView {
         method: request.method.as_bytes(),
@@ -315,7 +316,7 @@ fn explain_http(
 }
 
 fn edited_answer(route: &RoutePlan, mut headers: Vec<(String, String)>) -> Vec<(String, String)> {
-    forward::edit(&mut headers, &route.response_headers);
+    headers::edit(&mut headers, &route.response_headers);
     headers
 }
 

@@ -80,9 +80,7 @@ impl Loaded {
         }
         let base = from.parent().unwrap_or(Path::new(""));
         // What stands before the pattern is a path, not a pattern.
-        let base = if Path::new(pattern).is_absolute() {
-            String::new()
-        } else if base.as_os_str().is_empty() {
+        let base = if Path::new(pattern).is_absolute() || base.as_os_str().is_empty() {
             String::new()
         } else {
             format!("{}/", glob::Pattern::escape(&base.display().to_string()))

@@ -5,6 +5,8 @@ mod check;
 mod listener;
 mod pool;
 mod root;
+mod route;
+mod tls;
 
 pub(crate) use check::check;
 pub(crate) use pool::PROBES;

@@ -85,8 +85,7 @@ pub(crate) fn parse(text: &str, file: u32, env: Env<'_>, errors: &mut Vec<Diagno
             .iter()
             .filter(|&&b| b == b'\n')
             .count();
-        if !last_line.is_some_and(|last| line <= last + 1)
-            || error.message().contains("duplicate key")
+        if last_line.is_none_or(|last| line > last + 1) || error.message().contains("duplicate key")
         {
             errors.push(syntax_error(text, file, error));
         }

@@ -1,4 +1,5 @@
 //! Everything that is wrong is said, at its place, in one go.
+#![allow(clippy::unwrap_used)]
 
 use fathom_config::{load, load_str_with};
 

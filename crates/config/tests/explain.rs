@@ -1,4 +1,5 @@
 //! `explain` and `diff`, as people see them.
+#![allow(clippy::unwrap_used)]
 
 use fathom_config::{ExplainRequest, Outcome, diff, explain, load_str};
 use fathom_core::plan::Plan;

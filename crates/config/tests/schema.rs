@@ -1,4 +1,5 @@
 //! The schema accepts every example, and every key of it is in `examples/everything.toml`.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -26,6 +26,9 @@ pub(crate) fn why_not(plan: &MatchPlan, request: &RequestView<'_>) -> Option<Str
     first_failure(plan, request, true)
 }
 
+/// Calls its argument with each value until that returns true; whether it did.
+type AnyValue<'a> = dyn Fn(&mut dyn FnMut(&[u8]) -> bool) -> bool + 'a;
+
 /// `explain`: whether the text is wanted; else it stays empty and nothing is allocated.
 fn first_failure(plan: &MatchPlan, request: &RequestView<'_>, explain: bool) -> Option<String> {
     let fail = |text: &dyn Fn() -> String| Some(if explain { text() } else { String::new() });
@@ -48,10 +51,7 @@ fn first_failure(plan: &MatchPlan, request: &RequestView<'_>, explain: bool) -> 
             )
         });
     }
-    let values = |kind: &str,
-                  name: &str,
-                  pattern: &ValuePattern,
-                  any: &dyn Fn(&mut dyn FnMut(&[u8]) -> bool) -> bool| {
+    let values = |kind: &str, name: &str, pattern: &ValuePattern, any: &AnyValue<'_>| {
         if any(&mut |value| value_matches(pattern, value)) {
             return None;
         }

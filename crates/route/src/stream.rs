@@ -100,9 +100,7 @@ impl StreamRouter {
         source: IpAddr,
     ) -> Vec<StreamStep> {
         let name = Host::new(sni.unwrap_or_default().as_bytes());
-        let winner = self
-            .find(sni, alpn.clone(), source)
-            .map(|r| std::ptr::from_ref(r));
+        let winner = self.find(sni, alpn.clone(), source).map(std::ptr::from_ref);
         let mut steps: Vec<StreamStep> = self
             .routes
             .iter()

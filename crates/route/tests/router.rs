@@ -1,4 +1,5 @@
 //! The crate's promise: which route wins, what it makes of the request, which routes never can.
+#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

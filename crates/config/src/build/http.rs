@@ -50,13 +50,8 @@ pub(super) fn http(cx: &mut Cx<'_>, name: &str, fields: &Fields<'_>, tls: bool) 
         cx.error(fields.span, "no-route", message).help = Some("add `pool = \"NAME\"`".into());
     }
     duplicate_names(cx, &routes);
-    report_unreachable(cx, |list| unreachable(list), &routes, &doubtful);
-    report_unreachable(
-        cx,
-        |list| unreachable_streams(list),
-        &passthrough,
-        &doubtful,
-    );
+    report_unreachable(cx, unreachable, &routes, &doubtful);
+    report_unreachable(cx, unreachable_streams, &passthrough, &doubtful);
     let routes = routes.into_iter().map(|(plan, _)| plan).collect();
     let passthrough = passthrough.into_iter().map(|(plan, _)| plan).collect();
 

@@ -67,8 +67,9 @@ pub(super) fn listener(cx: &mut Cx<'_>, name: &str, fields: Fields<'_>) -> Optio
         ("stream", true) => DepthPlan::Datagram(stream::datagram(cx, &fields)?),
         _ => DepthPlan::Packet(packet::packet(cx, &fields)?),
     };
-    let limits = match depth {
-        "packet" => LimitsPlan::default(),
+    let limits = match (depth, udp) {
+        // Of flows only the number is limited, and that by the depth itself.
+        ("packet", _) | (_, true) => LimitsPlan::default(),
         _ => fields
             .table("limits")
             .map_or_else(LimitsPlan::default, |f| LimitsPlan {
@@ -77,11 +78,7 @@ pub(super) fn listener(cx: &mut Cx<'_>, name: &str, fields: Fields<'_>) -> Optio
                 connection_rate_per_client: f.parsed("connection_rate_per_client", form::rate),
             }),
     };
-    if let (DepthPlan::Http(http), true) = (
-        &plan,
-        fields.has("protocols") && binds.iter().all(|b| b.tls),
-    ) {
-        let _ = http;
+    if depth == "http" && fields.has("protocols") && binds.iter().all(|b| b.tls) {
         let message = "`protocols` of the listener is about cleartext, and every bind speaks TLS";
         let warning = Diagnostic::new(fields.key_span("protocols"), "no-effect", message);
         cx.warnings

@@ -25,7 +25,7 @@ pub(super) fn stream(cx: &mut Cx<'_>, fields: &Fields<'_>) -> StreamPlan {
             doubtful.push(f.span);
         }
     }
-    http::report_unreachable(cx, |list| unreachable_streams(list), &routes, &doubtful);
+    http::report_unreachable(cx, unreachable_streams, &routes, &doubtful);
     let pool = cx.pool(fields, Depth::Stream);
     if !fields.has("pool") && fields.nodes("routes").is_empty() {
         let message = "the listener has neither `pool` nor `routes`";
@@ -81,9 +81,11 @@ pub(super) fn datagram(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Option<DatagramP
     let timeouts = Timeouts::of(fields);
     let idle_timeout = timeouts.read("idle", Duration::from_secs(60));
     timeouts.done(cx, "over UDP");
-    let max_flows = fields
-        .table("limits")
-        .and_then(|f| f.integer::<i64>("connections"));
+    let limits = fields.table("limits");
+    let max_flows = limits.and_then(|f| f.integer::<i64>("connections"));
+    if let Some(limits) = limits {
+        limits.refuse_unread("over UDP", &mut cx.errors);
+    }
     let pool = cx.pool(fields, Depth::Datagram);
     if !fields.has("pool") {
         cx.error(fields.span, "no-route", "a UDP listener needs a `pool`");

@@ -300,16 +300,10 @@ pub(crate) fn postgres(text: &str) -> Result<Vec<(String, String)>, Wrong> {
         }
         _ => Err(Wrong::help(format!("`{word}` is not a parameter"), help)),
     };
-    let mut pairs = text
+    let pairs = text
         .split_whitespace()
         .map(pair)
         .collect::<Result<Vec<_>, _>>()?;
-    for (key, _) in &mut pairs {
-        // The protocol's startup message says `database`; connection strings say `dbname`.
-        if key == "dbname" {
-            *key = "database".into();
-        }
-    }
     match pairs.iter().any(|(key, _)| key == "user") {
         true => Ok(pairs),
         false => Err(Wrong::help("the parameter `user` is missing", help)),
