@@ -1,0 +1,4 @@
+//! Prints `bpf/fathom.h`.
+fn main() {
+    print!("{}", fathom_wire::packet::c_header());
+}
