@@ -20,23 +20,60 @@ pub struct Shadowed {
     pub by: usize,
 }
 
+/// Path patterns that are equal for matching have equal keys.
+#[derive(PartialEq, Eq, Hash)]
+enum PathKey {
+    Exact(Vec<u8>),
+    Prefix(Vec<u8>),
+    Regex(String),
+    Any,
+}
+
+impl PathKey {
+    fn of(path: Option<&PathPattern>) -> Self {
+        let bytes = |text: &str| Path::new(text.as_bytes()).as_bytes().to_vec();
+        match path {
+            Some(PathPattern::Exact(text)) => Self::Exact(bytes(text)),
+            Some(PathPattern::Prefix(text)) => Self::Prefix(bytes(text)),
+            Some(PathPattern::Regex(regex)) => Self::Regex(regex.as_str().into()),
+            None => Self::Any,
+        }
+    }
+}
+
+/// Those that can shadow others: of each host pattern, by path, and the ones that cover every path.
+#[derive(Default)]
+struct Rivals {
+    by_path: foldhash::HashMap<PathKey, Vec<usize>>,
+    cover_all: Vec<usize>,
+}
+
 /// The routes of one listener that can never win.
 #[must_use]
 pub fn unreachable(routes: &[Arc<RoutePlan>]) -> Vec<Shadowed> {
-    // Only routes that share a host pattern can shadow one another: the others are not compared.
-    let mut by_host = foldhash::HashMap::<Option<&HostPattern>, Vec<usize>>::default();
+    // Only these are compared, so that thousands of routes are checked in no time.
+    let mut by_host = foldhash::HashMap::<Option<&HostPattern>, Rivals>::default();
     for (index, route) in routes.iter().enumerate() {
-        host_tiers(route).for_each(|host| by_host.entry(host).or_default().push(index));
+        let path = route.matches.path.as_ref();
+        for host in host_tiers(route) {
+            let rivals = by_host.entry(host).or_default();
+            rivals
+                .by_path
+                .entry(PathKey::of(path))
+                .or_default()
+                .push(index);
+            if covers(path, None) == Some(false) {
+                rivals.cover_all.push(index);
+            }
+        }
     }
     let shadow = |index: usize| {
+        let key = PathKey::of(routes[index].matches.path.as_ref());
         let mut by = None;
         for host in host_tiers(&routes[index]) {
             let rivals = by_host.get(&host)?;
-            by = Some(
-                *rivals
-                    .iter()
-                    .find(|&&rival| rival != index && shadows(routes, rival, index))?,
-            );
+            let mut all = rivals.by_path.get(&key)?.iter().chain(&rivals.cover_all);
+            by = Some(*all.find(|&&rival| rival != index && shadows(routes, rival, index))?);
         }
         Some(Shadowed { index, by: by? })
     };
