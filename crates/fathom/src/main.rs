@@ -50,7 +50,7 @@ fn run(command: Command) -> Outcome {
             seconds,
         } => demo::run(write_config.as_deref(), seconds),
         Command::Check { config, json } => command::check::run(&config, json),
-        Command::Explain(_) => Err(exit::Failure::input("`fathom explain` is not built yet")),
+        Command::Explain(words) => command::explain::run(&words),
         Command::Schema => command::text::schema(),
         Command::Completions { shell } => command::text::completions(shell),
         Command::Version => command::text::version(),

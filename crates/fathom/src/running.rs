@@ -88,11 +88,3 @@ impl Running {
         self.packet.lock().expect("no panic while held")
     }
 }
-
-/// What would become of a request, as the process knows it.
-fn explain(
-    _running: &Running,
-    _request: &fathom_admin::ExplainRequest,
-) -> Result<serde_json::Value, String> {
-    Err("explain is not built yet".into())
-}

@@ -20,8 +20,7 @@ pub(crate) fn print(text: &str) -> Outcome {
 
 /// `fathom schema`.
 pub(crate) fn schema() -> Outcome {
-    if true { return Err(Failure::input("`fathom schema` is not built yet")); }
-    let text = serde_json::to_string_pretty(&serde_json::Value::Null).map_err(Failure::machine)?;
+    let text = serde_json::to_string_pretty(&fathom_config::schema()).map_err(Failure::machine)?;
     print(&format!("{text}\n"))
 }
 

@@ -1,5 +1,6 @@
 //! What the admin side sees of the process, and what it may ask of it.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -7,7 +8,8 @@ use fathom_admin::{
     AccessLog, Answer, Bound, Certificate, Change, Control, ExplainRequest, Name, PlanReport,
     PlanRequest, Refusal, Reloads, State,
 };
-use fathom_core::plan::AdminPlan;
+use fathom_config::ChangeKind;
+use fathom_core::plan::{AdminPlan, Plan};
 use fathom_io::clock;
 
 use super::Running;
@@ -125,7 +127,7 @@ impl Control for Running {
     }
 
     fn explain(self: Arc<Self>, request: ExplainRequest) -> Answer<serde_json::Value> {
-        Box::pin(async move { super::explain(&self, &request).map_err(Refusal) })
+        Box::pin(async move { explain(&self, request).map_err(Refusal) })
     }
 }
 
@@ -142,7 +144,40 @@ impl super::Reloads {
 }
 
 /// What differs between two plans, for people and machines.
-pub(super) fn changes(old: &fathom_core::plan::Plan, new: &fathom_core::plan::Plan) -> Vec<Change> {
-    let _ = (old, new);
-    Vec::new()
+pub(super) fn changes(old: &Plan, new: &Plan) -> Vec<Change> {
+    let verb = |kind| match kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Removed => "removed",
+        ChangeKind::Changed => "changed",
+    };
+    fathom_config::diff(old, new)
+        .into_iter()
+        .map(|c| Change { verb: verb(c.kind).to_owned(), what: c.what, details: c.details })
+        .collect()
+}
+
+/// The file's explanation, and behind it what only the process knows: health, load and drains of the pool's servers.
+fn explain(running: &Running, request: ExplainRequest) -> Result<serde_json::Value, String> {
+    let ExplainRequest { method, url, headers, from, listener, body: _ } = request;
+    let asked = fathom_config::ExplainRequest { method, url, headers, from, listener };
+    let snapshot = running.snapshot.load_full();
+    let explanation = fathom_config::explain(&snapshot.plan, &asked).map_err(|e| e.to_string())?;
+    let mut document = explanation.to_json();
+    let mut text = explanation.to_text();
+    let pool = match &explanation.outcome {
+        fathom_config::Outcome::Forward(forwarding) => snapshot.pool(&forwarding.pool),
+        _ => None,
+    };
+    if let Some(pool) = pool {
+        let servers = pool.servers(clock::precise());
+        text.push_str("\nnow\n");
+        let line = |s: &fathom_core::ServerStatus| {
+            let state = if s.draining { "draining" } else { s.health.map_or("unchecked", |h| h.as_str()) };
+            let _ = writeln!(text, "  {:<20} {state:<9} {} in flight, {:.0} % of the new work", s.name, s.in_flight, s.share * 100.0);
+            serde_json::json!({ "name": &*s.name, "state": state, "in_flight": s.in_flight, "share": s.share })
+        };
+        document["live"] = servers.iter().map(line).collect();
+    }
+    document["text"] = text.into();
+    Ok(document)
 }
