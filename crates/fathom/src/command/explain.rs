@@ -18,9 +18,15 @@ pub(crate) fn run(words: &Explain) -> Outcome {
     }
     let file = match &words.words[..] {
         [file, _, _] => PathBuf::from(file),
-        _ => words.remote.config.clone().unwrap_or_else(|| "fathom.toml".into()),
+        _ => words
+            .remote
+            .config
+            .clone()
+            .unwrap_or_else(|| "fathom.toml".into()),
     };
-    let plan = fathom_config::load(&file).map_err(|e| Failure::input(e.render(color())))?.plan;
+    let plan = fathom_config::load(&file)
+        .map_err(|e| Failure::input(e.render(color())))?
+        .plan;
     let explanation = fathom_config::explain(&plan, &request).map_err(Failure::input)?;
     if words.json {
         return print(&format!("{:#}\n", explanation.to_json()));
@@ -34,10 +40,13 @@ fn request(words: &Explain) -> Result<ExplainRequest, Failure> {
     };
     if let Some(path) = &words.body {
         // No route looks into bodies yet; that the file can be read is all there is to say of it.
-        std::fs::metadata(path).map_err(|e| Failure::input(format_args!("--body {}: {e}", path.display())))?;
+        std::fs::metadata(path)
+            .map_err(|e| Failure::input(format_args!("--body {}: {e}", path.display())))?;
     }
     let header = |line: &String| {
-        let (name, value) = line.split_once(':').ok_or_else(|| Failure::input(format_args!("-H \"{line}\" is not \"Name: value\"")))?;
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| Failure::input(format_args!("-H \"{line}\" is not \"Name: value\"")))?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     Ok(ExplainRequest {
@@ -51,11 +60,28 @@ fn request(words: &Explain) -> Result<ExplainRequest, Failure> {
 
 fn live(words: &Explain, request: ExplainRequest) -> Outcome {
     if words.words.len() == 3 {
-        return Err(Failure::input("--live explains with the configuration of the running process; leave FILE out"));
+        return Err(Failure::input(
+            "--live explains with the configuration of the running process; leave FILE out",
+        ));
     }
-    let ExplainRequest { method, url, headers, from, listener } = request;
-    let asked = fathom_admin::ExplainRequest { method, url, headers, from, listener, body: None };
-    let answer = remote::client(&words.remote)?.explain(&asked).map_err(remote::failure)?;
+    let ExplainRequest {
+        method,
+        url,
+        headers,
+        from,
+        listener,
+    } = request;
+    let asked = fathom_admin::ExplainRequest {
+        method,
+        url,
+        headers,
+        from,
+        listener,
+        body: None,
+    };
+    let answer = remote::client(&words.remote)?
+        .explain(&asked)
+        .map_err(remote::failure)?;
     match answer.get("text").and_then(|t| t.as_str()) {
         Some(text) if !words.json => print(text),
         _ => print(&format!("{answer:#}\n")),

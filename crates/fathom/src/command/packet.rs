@@ -1,6 +1,26 @@
-//! temporary
+//! `fathom packet`: what the packet depth has put into the kernel; needs no running process.
+
+use std::fmt::Write as _;
+
+use fathom_packet::{Options, Plane};
+
+use super::text::print;
 use crate::cli::PacketCommand;
 use crate::exit::{Failure, Outcome};
-pub(crate) fn run(_: &PacketCommand) -> Outcome {
-    Err(Failure::input("not built yet"))
+
+/// Runs the command.
+pub(crate) fn run(command: &PacketCommand) -> Outcome {
+    match command {
+        PacketCommand::Detach => {
+            let removed = Plane::detach(&Options::default()).map_err(Failure::machine)?;
+            let mut text = String::new();
+            for thing in &removed {
+                let _ = writeln!(text, "removed {thing}");
+            }
+            if removed.is_empty() {
+                text.push_str("nothing was there\n");
+            }
+            print(&text)
+        }
+    }
 }

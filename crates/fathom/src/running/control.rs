@@ -152,14 +152,31 @@ pub(super) fn changes(old: &Plan, new: &Plan) -> Vec<Change> {
     };
     fathom_config::diff(old, new)
         .into_iter()
-        .map(|c| Change { verb: verb(c.kind).to_owned(), what: c.what, details: c.details })
+        .map(|c| Change {
+            verb: verb(c.kind).to_owned(),
+            what: c.what,
+            details: c.details,
+        })
         .collect()
 }
 
 /// The file's explanation, and behind it what only the process knows: health, load and drains of the pool's servers.
 fn explain(running: &Running, request: ExplainRequest) -> Result<serde_json::Value, String> {
-    let ExplainRequest { method, url, headers, from, listener, body: _ } = request;
-    let asked = fathom_config::ExplainRequest { method, url, headers, from, listener };
+    let ExplainRequest {
+        method,
+        url,
+        headers,
+        from,
+        listener,
+        body: _,
+    } = request;
+    let asked = fathom_config::ExplainRequest {
+        method,
+        url,
+        headers,
+        from,
+        listener,
+    };
     let snapshot = running.snapshot.load_full();
     let explanation = fathom_config::explain(&snapshot.plan, &asked).map_err(|e| e.to_string())?;
     let mut document = explanation.to_json();
@@ -172,8 +189,18 @@ fn explain(running: &Running, request: ExplainRequest) -> Result<serde_json::Val
         let servers = pool.servers(clock::precise());
         text.push_str("\nnow\n");
         let line = |s: &fathom_core::ServerStatus| {
-            let state = if s.draining { "draining" } else { s.health.map_or("unchecked", |h| h.as_str()) };
-            let _ = writeln!(text, "  {:<20} {state:<9} {} in flight, {:.0} % of the new work", s.name, s.in_flight, s.share * 100.0);
+            let state = if s.draining {
+                "draining"
+            } else {
+                s.health.map_or("unchecked", |h| h.as_str())
+            };
+            let _ = writeln!(
+                text,
+                "  {:<20} {state:<9} {} in flight, {:.0} % of the new work",
+                s.name,
+                s.in_flight,
+                s.share * 100.0
+            );
             serde_json::json!({ "name": &*s.name, "state": state, "in_flight": s.in_flight, "share": s.share })
         };
         document["live"] = servers.iter().map(line).collect();
