@@ -11,11 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 
-use crate::guard::{Via, guard};
+use crate::guard::{MAX_BODY, Via, guard};
 use crate::{Control, Refusal, dashboard, metrics, status};
-
-/// Largest request: a configuration sent as text to `plan`.
-const MAX_BODY: usize = 4 << 20;
 
 type Shared = State<Arc<dyn Control>>;
 

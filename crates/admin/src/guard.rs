@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -16,6 +17,11 @@ use crate::Control;
 
 /// Paths that show nothing of the configuration: the page that asks for the token, and the liveness check.
 const OPEN: [&str; 2] = ["/", "/healthz"];
+
+/// Largest request: a configuration sent as text to `plan`.
+pub(crate) const MAX_BODY: usize = 4 << 20;
+/// For a whole request and its answer.
+const TIME: Duration = Duration::from_secs(120);
 
 /// What the guard knows of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +37,20 @@ pub(crate) async fn guard(
     next: Next,
 ) -> Response {
     let open = OPEN.contains(&request.uri().path());
-    let mut response = match check(
+    let token = control.token();
+    let checked = check(
         request.method(),
         request.headers(),
         via,
-        control.token().as_deref(),
+        token.as_deref(),
         open,
-    ) {
-        Ok(()) => next.run(request).await,
+    );
+    let mut response = match checked.and_then(|()| size(request.headers())) {
+        // The longest wait is for a body that does not come: every answer is made sooner.
+        Ok(()) => match tokio::time::timeout(TIME, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Refused::Time.into_response(),
+        },
         Err(refusal) => refusal.into_response(),
     };
     let headers = response.headers_mut();
@@ -61,6 +73,8 @@ enum Refused {
     Host,
     Origin,
     ContentType,
+    Size,
+    Time,
 }
 
 impl IntoResponse for Refused {
@@ -82,6 +96,8 @@ impl IntoResponse for Refused {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Content-Type must be application/json",
             ),
+            Self::Size => (StatusCode::PAYLOAD_TOO_LARGE, "the request is too large"),
+            Self::Time => (StatusCode::REQUEST_TIMEOUT, "the request took too long"),
         };
         let mut response = (
             status,
@@ -153,6 +169,16 @@ fn check(
         Ok(())
     } else {
         Err(Refused::ContentType)
+    }
+}
+
+/// What says it is too large is not waited for.
+fn size(headers: &HeaderMap) -> Result<(), Refused> {
+    let length = text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    if length.unwrap_or(0) > MAX_BODY {
+        Err(Refused::Size)
+    } else {
+        Ok(())
     }
 }
 
