@@ -11,6 +11,13 @@ use crate::link::Link;
 use crate::service::Current;
 
 /// Serves a client's connection until it ends, or until `drain` starts and what is in flight is answered.
-pub async fn serve(link: Link, client: ClientInfo, current: Rc<Current>, drain: Drain) {
-    h1::serve(link, client, current, drain).await;
+///
+/// To be spawned on its own, not awaited in a larger future: what an idle connection costs is this future.
+pub fn serve(
+    link: Link,
+    client: ClientInfo,
+    current: Rc<Current>,
+    drain: Drain,
+) -> impl Future<Output = ()> {
+    h1::serve(link, client, current, drain)
 }

@@ -19,6 +19,7 @@ mod exchange;
 mod forward;
 mod forwarded;
 mod front;
+mod heads;
 mod link;
 mod proxy;
 mod relay;

@@ -9,17 +9,18 @@ use fathom_core::Reason;
 use fathom_io::{Chunk, scratch};
 
 use crate::exchange::{Back, Outbound, ROOM};
+use crate::heads::Pooled;
 use crate::link::Link;
 
 /// Content up to this size is copied behind what is held back, to make one write.
 const COPY_BELOW: usize = 4 << 10;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Download {
     /// The head, and what was received behind it.
     raw: Chunk,
     head_len: usize,
-    head: ResponseHead,
+    head: Pooled<ResponseHead>,
     /// Parts of a head that is not whole yet.
     partial: Vec<u8>,
     decoder: BodyDecoder,
@@ -47,7 +48,14 @@ impl H1Back {
             out: RefCell::default(),
             chunked: Cell::new(false),
             upload_done: Cell::new(false),
-            download: RefCell::default(),
+            download: RefCell::new(Download {
+                raw: Chunk::default(),
+                head_len: 0,
+                head: Pooled::new(),
+                partial: Vec::new(),
+                decoder: BodyDecoder::Done,
+                ended: false,
+            }),
             heard: Cell::new(false),
             broken: Cell::new(false),
             tunnel: Cell::new(false),

@@ -16,6 +16,7 @@ use fathom_io::{Chunk, Drain, Draining, clock, scratch, timer::Timer};
 use crate::account::Account;
 use crate::exchange::ROOM;
 use crate::front::h1::{After, H1Front};
+use crate::heads::Pooled;
 use crate::link::Link;
 use crate::proxy::{Context, handle};
 use crate::reply;
@@ -34,7 +35,12 @@ struct Connection {
     draining: RefCell<Draining>,
 }
 
-pub(crate) async fn serve(link: Link, info: ClientInfo, current: Rc<Current>, drain: Drain) {
+pub(crate) fn serve(
+    link: Link,
+    info: ClientInfo,
+    current: Rc<Current>,
+    drain: Drain,
+) -> impl Future<Output = ()> {
     let draining = RefCell::new(drain.started());
     let connection = Connection {
         link,
@@ -44,19 +50,24 @@ pub(crate) async fn serve(link: Link, info: ClientInfo, current: Rc<Current>, dr
         drain,
         draining,
     };
-    let mut after = After::Keep;
-    let mut fresh = true;
-    while let Some(first) = connection.wait(std::mem::take(&mut fresh)).await {
-        // One allocation for the whole of a request, gone before the connection waits again.
-        after = Box::pin(connection.request(first)).await;
-        if after != After::Keep {
-            break;
+    // The future holds the connection once; an `async fn` would hold its arguments beside it.
+    async move {
+        let mut after = After::Keep;
+        let mut fresh = true;
+        while let Some(first) = connection.wait(std::mem::take(&mut fresh)).await {
+            // One allocation for the whole of a request, gone before the connection waits again.
+            after = Box::pin(connection.request(first)).await;
+            if after != After::Keep {
+                break;
+            }
         }
-    }
-    match after {
-        After::Keep | After::Close => connection.link.close(),
-        After::Linger => connection.link.linger(),
-        After::Abort => connection.link.abort(),
+        // Borrowed as long as it lives, the connection is not moved into another place of the future.
+        let Connection { link, .. } = connection;
+        match after {
+            After::Keep | After::Close => link.close(),
+            After::Linger => link.linger(),
+            After::Abort => link.abort(),
+        }
     }
 }
 
@@ -101,7 +112,7 @@ impl Connection {
     async fn request(&self, first: Chunk) -> After {
         let service: Rc<Arc<Service>> = self.current.get();
         let began = clock::now();
-        let mut head = RequestHead::default();
+        let mut head = Pooled::new();
         let mut bytes = scratch();
         let rest = match self.read_head(&service, &mut head, &mut bytes, first).await {
             Ok(rest) => rest,
@@ -215,5 +226,27 @@ fn reason_of(what: Malformed) -> Reason {
         | Malformed::TransferEncoding
         | Malformed::CodingInHttp10 => Reason::AmbiguousRequest,
         _ => Reason::MalformedRequest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle connection costs is this, its socket and the task around it: 10,000 of them are to stay small.
+    #[test]
+    fn an_idle_connection_is_small() {
+        fn size<F: Future>(_: impl Fn(Link, ClientInfo, Rc<Current>, Drain) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(serve) <= 512, "{} bytes", size(serve));
+        fn request<'c, F: Future>(_: impl Fn(&'c Connection, Chunk) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(
+            request(Connection::request) <= 4 << 10,
+            "{} bytes",
+            request(Connection::request)
+        );
     }
 }

@@ -9,6 +9,7 @@ use fathom_core::{Reason, Tick};
 use fathom_io::{Chunk, Gone, buffer, clock, scratch};
 
 use crate::exchange::{Answer, Front, ROOM};
+use crate::heads::Pooled;
 use crate::link::Link;
 use crate::reply::phrase;
 
@@ -61,7 +62,7 @@ struct Upload {
 pub(crate) struct H1Front<'c> {
     link: &'c Link,
     bytes: Vec<u8>,
-    head: RequestHead,
+    head: Pooled<RequestHead>,
     upload: RefCell<Upload>,
     /// When the request's last byte was read.
     ended: Cell<Tick>,
@@ -82,7 +83,7 @@ impl<'c> H1Front<'c> {
     pub(crate) fn new(
         link: &'c Link,
         bytes: Vec<u8>,
-        head: RequestHead,
+        head: Pooled<RequestHead>,
         rest: Chunk,
         last: bool,
     ) -> Self {
@@ -365,6 +366,10 @@ impl Front for H1Front<'_> {
     }
 
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // A write may have met the reset first, and then nothing is left of it to be seen by reading.
+        if self.broken.get() {
+            return Poll::Ready(());
+        }
         if self.half_closed.get() {
             return Poll::Pending;
         }
