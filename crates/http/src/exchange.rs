@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use fathom_codec::head::{Body, Field, Name, Request, Response};
 use fathom_core::plan::ForwardedPlan;
 use fathom_core::{ClientInfo, Reason};
-use fathom_io::Chunk;
+use fathom_io::{Chunk, Stream};
 
 use crate::edit::Edits;
 use crate::forwarded::{self, Client};
@@ -44,6 +44,9 @@ pub(crate) trait Front {
 
     /// From here on both directions are bare bytes, until each ends. Called behind [`Front::respond`] for an upgrade.
     fn tunnel(&self);
+
+    /// The socket that a tunnel is, where it is nothing but a socket: whoever asks moves the bytes from here on.
+    fn bare(&self) -> Option<&Stream>;
 
     /// Sends content.
     fn send(&self, data: Chunk);
@@ -105,6 +108,9 @@ pub(crate) trait Back {
     /// From here on both directions are bare bytes.
     fn tunnel(&self);
 
+    /// The socket that a tunnel is, where it is nothing but a socket: whoever asks moves the bytes from here on.
+    fn bare(&self) -> Option<&Stream>;
+
     /// The next piece of the response's content; `None` at its end.
     ///
     /// # Errors
@@ -143,14 +149,7 @@ impl Outbound<'_> {
     pub(crate) fn keeps(&self, field: &Field<'_>) -> bool {
         let fields = self.request.head.fields();
         match field.id {
-            Name::Other => {
-                if self
-                    .identity_header
-                    .is_some_and(|n| field.name.eq_ignore_ascii_case(n.as_bytes()))
-                {
-                    return false;
-                }
-            }
+            Name::Other if self.is_identity(field) => return false,
             Name::Host => return !self.host_is_new,
             Name::ContentLength => return matches!(self.body, Body::Length(_) | Body::None),
             id if id.is_hop_by_hop() => return false,
@@ -163,6 +162,12 @@ impl Outbound<'_> {
             return false;
         }
         !self.edits.drops(field)
+    }
+
+    /// A client may not say who it is by certificate.
+    fn is_identity(&self, field: &Field<'_>) -> bool {
+        self.identity_header
+            .is_some_and(|name| field.name.eq_ignore_ascii_case(name.as_bytes()))
     }
 
     /// Fields to add, the codec's own aside.

@@ -4,8 +4,8 @@ mod retry;
 
 use fathom_codec::head::{Body, Method, Response};
 use fathom_core::pool::Pick;
-use fathom_core::{EndpointId, Lease, NoServer, Reason, hash};
-use fathom_io::{clock, timer};
+use fathom_core::{EndpointId, Lease, NoServer, Reason};
+use fathom_io::{JoinOptions, JoinOutcome, Progress, Side, Stream, clock, join, timer};
 use fathom_route::{RequestView, hash_request};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -131,7 +131,7 @@ impl<F: Front> Forward<'_, F> {
     fn pick<'t>(&self, tried: &'t [EndpointId]) -> Pick<'t> {
         Pick {
             now: clock::now(),
-            random: random(),
+            random: fathom_io::random(),
             source: Some(self.view.source.ip()),
             hash: self
                 .target
@@ -387,21 +387,27 @@ impl<F: Front> Forward<'_, F> {
             }
         };
         let mut down = 0;
-        let result = if body == Body::None && !tunnel {
-            self.front.finish(&[]);
-            Ok(())
-        } else {
-            until_end(
-                self.front,
-                back,
-                upload,
-                self.cx.timer,
-                pauses,
-                tunnel,
-                |n| down += n,
-            )
-            .await
-        };
+        let result =
+            if tunnel && let (Some(client), Some(server)) = (self.front.bare(), back.bare()) {
+                let (outcome, up);
+                (outcome, up, down) = joined(client, server).await;
+                upload.bytes += up;
+                outcome
+            } else if body == Body::None && !tunnel {
+                self.front.finish(&[]);
+                Ok(())
+            } else {
+                until_end(
+                    self.front,
+                    back,
+                    upload,
+                    self.cx.timer,
+                    pauses,
+                    tunnel,
+                    |n| down += n,
+                )
+                .await
+            };
         account.request_bytes = upload.bytes;
         account.response_bytes = down;
         let cells = lease.endpoint().stats().here();
@@ -437,12 +443,22 @@ impl Failure {
     }
 }
 
-/// A draw of this worker's own generator (splitmix64); balancing needs spread, not secrecy.
-fn random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
-    }
-    let next = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    STATE.set(next);
-    hash::mix(next)
+/// A tunnel between two sockets is a join as at `stream` depth. With bytes up and down.
+async fn joined(client: &Stream, server: &Stream) -> (Result<(), Reason>, u64, u64) {
+    let progress = Progress::default();
+    let options = JoinOptions {
+        idle: Some(TUNNEL_IDLE),
+        ..JoinOptions::default()
+    };
+    let result = match Box::pin(join(client, server, &options, &progress)).await {
+        JoinOutcome::Closed => Ok(()),
+        JoinOutcome::Idle => Err(Reason::Idle),
+        JoinOutcome::Failed {
+            side: Side::First, ..
+        } => Err(Reason::ClientGone),
+        JoinOutcome::Failed {
+            side: Side::Second, ..
+        } => Err(Reason::ShortBody),
+    };
+    (result, progress.forth.get(), progress.back.get())
 }

@@ -66,6 +66,9 @@ fn parse_hop(text: &[u8]) -> Option<SocketAddr> {
     })
 }
 
+/// Writes one field, its value in parts.
+type Put<'a> = dyn FnMut(&[u8], &[&[u8]]) + 'a;
+
 /// Whether this field as it came is replaced by one of [`write`].
 pub(crate) fn replaces(plan: &ForwardedPlan, name: Name) -> bool {
     match name {
@@ -94,7 +97,7 @@ pub(crate) fn write(
         b"http"
     };
     let said = |name: Name| client.trusted.then(|| request.known(name)).flatten();
-    let chain = |name: Name, own: &[u8], put: &mut dyn FnMut(&[u8], &[&[u8]]), label: &[u8]| {
+    let chain = |name: Name, own: &[u8], put: &mut Put<'_>, label: &[u8]| {
         if !client.trusted || request.known(name).is_none() {
             return put(label, &[own]);
         }

@@ -61,6 +61,10 @@ pub(crate) struct Target {
 
 /// The service in force on one worker: requests read it when they begin, so that connections live on over a reload
 /// and each request is served under one configuration.
+#[allow(
+    clippy::redundant_allocation,
+    reason = "requests count on the worker's own line, not on one shared by all cores"
+)]
 pub struct Current(RefCell<Rc<Arc<Service>>>);
 
 impl Current {
@@ -77,6 +81,7 @@ impl Current {
 
     /// The one in force.
     #[must_use]
+    #[allow(clippy::redundant_allocation, reason = "as above")]
     pub fn get(&self) -> Rc<Arc<Service>> {
         Rc::clone(&self.0.borrow())
     }

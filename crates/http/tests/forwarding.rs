@@ -1,5 +1,10 @@
 //! What a request and its response look like on the other side, and the life of connections.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "in tests a broken assumption stops the test where it is"
+)]
+
 mod support;
 
 use fathom_core::plan::*;

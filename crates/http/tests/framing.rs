@@ -1,5 +1,10 @@
 //! What could be read in two ways is refused, and no server hears of it.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "in tests a broken assumption stops the test where it is"
+)]
+
 mod support;
 
 use fathom_io::Driver;

@@ -285,15 +285,15 @@ fn note_framing(
     match id {
         Name::ContentLength => {
             // RFC 9110 §8.6, RFC 9112 §6.3 rule 5: a list of equal numbers MAY be taken; it is not.
-            if cursor.length.replace(content_length(value)?).is_some() {
+            let again = cursor.length.replace(content_length(value)?).is_some();
+            if again {
                 return Err(Malformed::ContentLengthTwice);
             }
         }
         Name::TransferEncoding => {
             // RFC 9112 §6.1: chunked is the only coding spoken here, and must not be applied twice.
-            if !value.eq_ignore_ascii_case(b"chunked")
-                || std::mem::replace(&mut cursor.chunked, true)
-            {
+            let again = std::mem::replace(&mut cursor.chunked, true);
+            if again || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Malformed::TransferEncoding);
             }
         }

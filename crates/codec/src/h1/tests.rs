@@ -358,7 +358,15 @@ fn refused_requests() {
 
 #[test]
 fn accepted_requests() {
-    let table: &[(&str, &str, &str, &str, Option<&str>, Body)] = &[
+    type Row = (
+        &'static str,
+        &'static str,
+        &'static str,
+        &'static str,
+        Option<&'static str>,
+        Body,
+    );
+    let table: &[Row] = &[
         (
             "origin-form",
             "GET /a?b=c HTTP/1.1\r\nHost: x:80\r\n\r\n",
@@ -662,7 +670,12 @@ fn order_and_case_survive_writing() {
 #[test]
 fn chunked_bodies() {
     use Malformed as M;
-    let table: &[(&str, &str, Result<Option<&str>, Malformed>)] = &[
+    type Row = (
+        &'static str,
+        &'static str,
+        Result<Option<&'static str>, Malformed>,
+    );
+    let table: &[Row] = &[
         (
             "two chunks",
             "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use fathom_codec::h1::{BodyDecoder, LAST_CHUNK, Limits, Progress, Writer, chunk_head};
 use fathom_codec::head::{Body, Name, Response, ResponseHead, Version};
 use fathom_core::Reason;
-use fathom_io::{Chunk, scratch};
+use fathom_io::{Chunk, Stream, scratch};
 
 use crate::exchange::{Back, Outbound, ROOM};
 use crate::heads::Pooled;
@@ -254,6 +254,15 @@ impl Back for H1Back {
         let mut download = self.download.borrow_mut();
         download.decoder = BodyDecoder::UntilClose;
         download.ended = false;
+    }
+
+    fn bare(&self) -> Option<&Stream> {
+        let Link::Plain(stream) = &self.link else {
+            return None;
+        };
+        self.flush();
+        stream.unread(std::mem::take(&mut self.download.borrow_mut().raw));
+        Some(stream)
     }
 
     fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Reason>> {

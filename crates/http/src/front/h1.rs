@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use fathom_codec::h1::{BodyDecoder, LAST_CHUNK, Writer, chunk_head};
 use fathom_codec::head::{Body, Name, Request, RequestHead, Version};
 use fathom_core::{Reason, Tick};
-use fathom_io::{Chunk, Gone, buffer, clock, scratch};
+use fathom_io::{Chunk, Gone, Stream, buffer, clock, scratch};
 
 use crate::exchange::{Answer, Front, ROOM};
 use crate::heads::Pooled;
@@ -290,6 +290,17 @@ impl Front for H1Front<'_> {
         let mut upload = self.upload.borrow_mut();
         upload.decoder = BodyDecoder::UntilClose;
         upload.done = false;
+    }
+
+    fn bare(&self) -> Option<&Stream> {
+        let Link::Plain(stream) = self.link else {
+            return None;
+        };
+        self.flush();
+        let mut upload = self.upload.borrow_mut();
+        stream.unread(std::mem::take(&mut upload.buffered));
+        upload.done = true;
+        Some(stream)
     }
 
     fn send(&self, data: Chunk) {
