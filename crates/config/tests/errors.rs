@@ -240,8 +240,8 @@ fn pools_must_fit_the_depth_that_uses_them() {
         said("`stream` depth speaks no HTTP to servers")
     );
     assert_eq!(
-        misfit(udp, &format!("{ip}proxy_protocol = \"v1\"")),
-        said("version 1 of the PROXY protocol knows no UDP")
+        misfit(udp, &format!("{ip}proxy_protocol = \"v2\"")),
+        said("a PROXY protocol header with datagrams is not built yet")
     );
     assert_eq!(
         misfit(udp, "servers = [\"unix:/a\"]"),

@@ -81,11 +81,14 @@ fn misfits(pool: &PoolPlan, depth: Depth) -> Vec<(&'static str, String)> {
             format!("{name} passes bytes on as they are and speaks no TLS to servers"),
         ));
     }
-    if depth == Depth::Datagram && pool.proxy_protocol == Some(ProxyVersion::V1) {
+    if depth == Depth::Datagram && pool.proxy_protocol.is_some() {
         out.push((
             "proxy_protocol",
-            "version 1 of the PROXY protocol knows no UDP".into(),
+            "a PROXY protocol header with datagrams is not built yet".into(),
         ));
+    }
+    if depth == Depth::Datagram && pool.queue.is_some() {
+        out.push(("queue", "datagrams do not wait for a server".into()));
     }
     if depth == Depth::Packet && pool.proxy_protocol.is_some() {
         out.push(("proxy_protocol", format!("{name} adds nothing to packets")));
