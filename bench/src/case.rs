@@ -1,6 +1,7 @@
 //! The cases, and the bar each one has to clear.
 
-use crate::engine::Talk;
+use crate::engine::{Offer, Talk};
+use crate::h2load::Shape;
 use crate::peer::{Door, Kind};
 
 /// One row of the table.
@@ -50,6 +51,8 @@ pub(crate) enum Load {
         /// Connections that did one exchange before and stay open.
         idle: usize,
     },
+    /// HTTP/2 load.
+    Http2(Shape),
     /// The same with datagrams.
     Datagrams { clients: usize },
     /// Connections that did one exchange and stay open, and nothing else.
@@ -63,6 +66,8 @@ pub(crate) enum Says {
     Get(&'static str),
     /// `GET path` on a connection of its own, which the server is asked to close.
     GetAndClose(&'static str),
+    /// The same over TLS, resuming the session before.
+    GetAndCloseResumed(&'static str),
     /// After an upgrade at `path`: a message of `size` bytes, answered by `answer` bytes.
     Upgraded {
         path: &'static str,
@@ -72,12 +77,17 @@ pub(crate) enum Says {
 }
 
 impl Says {
-    pub(crate) fn talk(self) -> Talk {
-        match self {
+    pub(crate) fn talk(self, door: Door) -> Talk {
+        let tls = (door == Door::Https).then_some(match self {
+            Self::GetAndCloseResumed(_) => Offer::Resumption,
+            _ => Offer::Full,
+        });
+        let talk = match self {
             Self::Get(path) => Talk::get(path),
-            Self::GetAndClose(path) => Talk::get_and_close(path),
+            Self::GetAndClose(path) | Self::GetAndCloseResumed(path) => Talk::get_and_close(path),
             Self::Upgraded { path, size, answer } => Talk::upgraded(path, size, answer),
-        }
+        };
+        Talk { tls, ..talk }
     }
 }
 
@@ -107,6 +117,18 @@ const fn http(name: &'static str, title: &'static str, load: Load, bars: &'stati
         door: Door::Http,
         load,
         contenders: HTTP,
+        figure: Figure::CpuPerRequest,
+        bars,
+    }
+}
+
+const fn https(name: &'static str, title: &'static str, load: Load, bars: &'static [Bar]) -> Case {
+    Case {
+        name,
+        title,
+        door: Door::Https,
+        load,
+        contenders: NO_FLOOR,
         figure: Figure::CpuPerRequest,
         bars,
     }
@@ -235,6 +257,56 @@ pub(crate) const CASES: &[Case] = &[
         contenders: NO_FLOOR,
         figure: Figure::Memory,
         bars: &[Bar::Absolute(2.0 * 1024.0)],
+    },
+    https(
+        "https-64",
+        "HTTPS keep-alive, 64 clients, ECDSA P-256",
+        clients(64, Says::Get("/128")),
+        &bars(0.75, 0.72),
+    ),
+    https(
+        "https-full",
+        "full TLS 1.3 handshakes, one request each",
+        clients(16, Says::GetAndClose("/128")),
+        &bars(0.60, 0.60),
+    ),
+    https(
+        "https-resumed",
+        "resumed TLS 1.3 handshakes, one request each",
+        clients(16, Says::GetAndCloseResumed("/128")),
+        &bars(0.65, 0.60),
+    ),
+    https(
+        "h2",
+        "h2 over TLS to h1 servers, 8 connections x 32 streams",
+        Load::Http2(Shape {
+            connections: 8,
+            streams: 32,
+        }),
+        &bars(0.70, 1.0),
+    ),
+    Case {
+        name: "grpc",
+        title: "gRPC unary over h2 on both sides, 8 connections x 32 streams",
+        door: Door::Grpc,
+        load: Load::Http2(Shape {
+            connections: 8,
+            streams: 32,
+        }),
+        contenders: NO_FLOOR,
+        figure: Figure::CpuPerRequest,
+        bars: &bars(0.80, 1.0),
+    },
+    Case {
+        name: "https-memory",
+        title: "memory per idle HTTPS keep-alive connection, at 10,000",
+        door: Door::Https,
+        load: Load::Idle {
+            connections: 10_000,
+        },
+        contenders: NO_FLOOR,
+        figure: Figure::Memory,
+        bars: &[Bar::Absolute(15.0 * 1024.0)],
     },
     Case {
         name: "websocket",

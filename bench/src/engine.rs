@@ -5,12 +5,14 @@
 
 mod client;
 mod origin;
+mod tls;
 mod udp;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -19,6 +21,7 @@ use rustix::time::Timespec;
 
 pub(crate) use client::Talk;
 pub(crate) use origin::FLOOD;
+pub(crate) use tls::Offer;
 
 use client::Client;
 use origin::Origin;
@@ -46,6 +49,8 @@ pub(crate) struct Done {
     pub(crate) latency: Histogram<u64>,
     /// Connections that ended, or datagrams that were lost, where they should not have been.
     pub(crate) failed: u64,
+    /// TLS sessions that were resumed rather than begun anew.
+    pub(crate) resumed: u64,
 }
 
 impl Done {
@@ -58,6 +63,7 @@ impl Done {
             elapsed: Duration::ZERO,
             latency,
             failed: 0,
+            resumed: 0,
         }
     }
 }
@@ -215,6 +221,14 @@ impl Engine {
         let end = Instant::now() + Duration::from_millis(50);
         while Instant::now() < end {
             self.turn(Some(Duration::from_millis(10)))?;
+        }
+        Ok(())
+    }
+
+    /// Serves until told to stop.
+    pub(crate) fn serve_until(&mut self, stop: &AtomicBool) -> io::Result<()> {
+        while !stop.load(Ordering::Relaxed) {
+            self.turn(Some(Duration::from_millis(20)))?;
         }
         Ok(())
     }

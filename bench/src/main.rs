@@ -4,6 +4,8 @@
 
 mod case;
 mod engine;
+mod grpc;
+mod h2load;
 mod peer;
 mod process;
 mod raw;

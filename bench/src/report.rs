@@ -98,11 +98,19 @@ fn line(figure: Figure, samples: &[Sample]) -> String {
     } else {
         format!("{rate:.0}")
     };
+    let latency = |f: fn(&Sample) -> f64| {
+        let value = of(f);
+        if value.is_nan() {
+            "-".to_owned()
+        } else {
+            format!("{:.1}", value / 1e3)
+        }
+    };
     format!(
-        "{value:>14.2}{rate:>14}{:>6.0}%{:>10.1}{:>10.1}{failed}",
+        "{value:>14.2}{rate:>14}{:>6.0}%{:>10}{:>10}{failed}",
         of(|s| s.busy) * 100.0,
-        of(|s| s.p50) / 1e3,
-        of(|s| s.p99) / 1e3
+        latency(|s| s.p50),
+        latency(|s| s.p99)
     )
 }
 

@@ -3,15 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fathom_testbed::certs::Authority;
 use tempfile::TempDir;
 
-use crate::case::{Case, Figure, Load};
-use crate::engine::{Done, Engine};
+use crate::case::{Case, Figure, Load, Says};
+use crate::engine::{Done, Engine, Talk};
+use crate::h2load::Shape;
 use crate::peer::{self, Balancer, Certificate, Door, Kind, Setting};
 use crate::process::{self, Cores};
+use crate::{grpc, h2load};
 
 /// What the whole run has in common.
 #[derive(Debug)]
@@ -109,12 +112,10 @@ pub(crate) fn run(case: &'static Case, options: &Options, cores: Cores) -> Resul
 
 fn servers(engine: &mut Engine, door: Door) -> io::Result<Vec<SocketAddr>> {
     (0..2)
-        .map(|_| {
-            if door == Door::Udp {
-                engine.serve_udp()
-            } else {
-                engine.serve_tcp()
-            }
+        .map(|_| match door {
+            Door::Udp => engine.serve_udp(),
+            Door::Grpc => grpc::serve(),
+            _ => engine.serve_tcp(),
         })
         .collect()
 }
@@ -127,8 +128,15 @@ fn measure(
 ) -> Result<Sample, String> {
     let outcome = match case.load {
         Load::Idle { connections } => {
-            memory(engine, balancer, connections.min(process::most_clients()))
+            let talk = Says::Get("/128").talk(case.door);
+            memory(
+                engine,
+                balancer,
+                connections.min(process::most_clients()),
+                &talk,
+            )
         }
+        Load::Http2(shape) => http2(case, shape, options, engine, balancer),
         _ => cpu(case, options, engine, balancer),
     };
     engine.drop_clients();
@@ -145,6 +153,7 @@ fn cpu(
     balancer: &Balancer,
 ) -> io::Result<Sample> {
     let mut pace = None;
+    let mut resumes = false;
     match case.load {
         Load::Clients {
             clients,
@@ -153,12 +162,13 @@ fn cpu(
             idle,
         } => {
             pace = rate;
-            let talk = says.talk();
+            let talk = says.talk(case.door);
+            resumes = matches!(says, Says::GetAndCloseResumed(_));
             engine.add_idle(idle, balancer.address, &talk)?;
             engine.add_clients(clients, balancer.address, &talk)?;
         }
         Load::Datagrams { clients } => engine.add_udp_clients(clients, balancer.address)?,
-        Load::Idle { .. } => {}
+        Load::Idle { .. } | Load::Http2(_) => {}
     }
     engine.run(options.time / 4, pace)?;
     let before = balancer.process.cpu();
@@ -169,6 +179,13 @@ fn cpu(
             "nothing came through ({} failures)",
             done.failed
         )));
+    }
+    if resumes && done.resumed * 10 < done.count * 9 {
+        let what = format!(
+            "only {} of {} handshakes were resumed",
+            done.resumed, done.count
+        );
+        return Err(io::Error::other(what));
     }
     Ok(sample(case.figure, &done, used))
 }
@@ -195,13 +212,72 @@ fn sample(figure: Figure, done: &Done, used: Duration) -> Sample {
     }
 }
 
-fn memory(engine: &mut Engine, balancer: &Balancer, connections: usize) -> io::Result<Sample> {
-    let talk = crate::engine::Talk::get("/128");
+/// Load from another program; the servers run on a thread meanwhile.
+fn http2(
+    case: &Case,
+    shape: Shape,
+    options: &Options,
+    engine: &mut Engine,
+    balancer: &Balancer,
+) -> io::Result<Sample> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| engine.serve_until(&stop));
+        let measured = http2_load(case, shape, options, balancer);
+        stop.store(true, Ordering::Relaxed);
+        serving
+            .join()
+            .map_err(|_| io::Error::other("the servers panicked"))??;
+        measured
+    })
+}
+
+fn http2_load(
+    case: &Case,
+    shape: Shape,
+    options: &Options,
+    balancer: &Balancer,
+) -> io::Result<Sample> {
+    let directory = tempfile::tempdir()?;
+    let load = |requests: u64| {
+        let run = h2load::run(
+            case.door,
+            balancer.address,
+            shape,
+            requests,
+            directory.path(),
+        );
+        run.map_err(io::Error::other)
+    };
+    let few = load((shape.connections * shape.streams * 8) as u64)?;
+    let rate = few.succeeded as f64 / few.seconds;
+    let before = balancer.process.cpu();
+    let report = load((rate * options.time.as_secs_f64()).max(1000.0) as u64)?;
+    let used = balancer.process.cpu().saturating_sub(before);
+    if report.succeeded == 0 {
+        return Err(io::Error::other("no request succeeded"));
+    }
+    Ok(Sample {
+        figure: used.as_nanos() as f64 / report.succeeded as f64,
+        per_second: report.succeeded as f64 / report.seconds,
+        busy: used.as_secs_f64() / report.seconds,
+        p50: f64::NAN,
+        p99: f64::NAN,
+        failed: report.failed,
+    })
+}
+
+fn memory(
+    engine: &mut Engine,
+    balancer: &Balancer,
+    connections: usize,
+    talk: &Talk,
+) -> io::Result<Sample> {
     // What the first few bring about (buffers, connections to servers) is not theirs.
-    engine.add_idle(64, balancer.address, &talk)?;
+    engine.add_idle(64, balancer.address, talk)?;
     engine.settle()?;
     let before = balancer.process.resident();
-    engine.add_idle(connections, balancer.address, &talk)?;
+    engine.add_idle(connections, balancer.address, talk)?;
     engine.settle()?;
     let after = balancer.process.resident();
     Ok(Sample {

@@ -57,7 +57,7 @@ const PACKAGES: &[(&str, Proof, &[Use], &str)] = {
         (
             "nghttp2-client",
             Cmd("h2load"),
-            &[Test],
+            &[Test, Bench],
             "an HTTP/2 client and load",
         ),
         ("redis-server", Cmd("redis-server"), &[Test], "Redis"),

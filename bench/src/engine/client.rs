@@ -9,6 +9,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+use super::tls::{Offer, Session};
 use super::{Next, Shared};
 
 /// What a client says and how.
@@ -22,6 +23,8 @@ pub(crate) struct Talk {
     pub(crate) answer: Answer,
     /// Whether each request has a connection of its own.
     pub(crate) reconnects: bool,
+    /// Over TLS, offering this.
+    pub(crate) tls: Option<Offer>,
 }
 
 /// What comes back for a request.
@@ -41,6 +44,7 @@ impl Talk {
             request: request(path, ""),
             answer: Answer::Http,
             reconnects: false,
+            tls: None,
         }
     }
 
@@ -62,6 +66,7 @@ impl Talk {
             request: vec![b'm'; size],
             answer: Answer::Bytes(answer),
             reconnects: false,
+            tls: None,
         }
     }
 }
@@ -88,6 +93,7 @@ pub(super) struct Client {
     to: SocketAddr,
     talk: Talk,
     stream: TcpStream,
+    session: Option<Session>,
     state: State,
     opened: bool,
     head: Vec<u8>,
@@ -102,6 +108,7 @@ impl Client {
         Ok(Self {
             to,
             stream: connect(to)?,
+            session: talk.tls.map(Session::new).transpose()?,
             state: State::Idle,
             opened: talk.opening.is_none(),
             talk: talk.clone(),
@@ -114,6 +121,9 @@ impl Client {
 
     pub(super) fn reconnect(&mut self) -> io::Result<()> {
         self.stream = connect(self.to)?;
+        if let Some(session) = &mut self.session {
+            session.renew()?;
+        }
         self.state = State::Idle;
         self.opened = self.talk.opening.is_none();
         self.head.clear();
@@ -139,7 +149,11 @@ impl Client {
             Some(opening) if !self.opened => opening,
             _ => &self.talk.request,
         };
-        match send(&self.stream, bytes, SendFlags::NOSIGNAL) {
+        let sent = match &mut self.session {
+            Some(session) => session.send(&self.stream, bytes),
+            None => send(&self.stream, bytes, SendFlags::NOSIGNAL),
+        };
+        match sent {
             Ok(n) if n == bytes.len() => {
                 self.state = match self.talk.answer {
                     Answer::Bytes(count) if self.opened => State::Body(count),
@@ -170,28 +184,35 @@ impl Client {
 
     pub(super) fn event(&mut self, flags: EventFlags, shared: &mut Shared) -> Next {
         match self.state {
-            State::Sending if flags.contains(EventFlags::OUT) => self.send(shared),
-            State::Idle if flags == EventFlags::OUT => self.wait_for_room(false),
-            State::Body(left) => {
-                // Discarded in the kernel: the load's core has better things to do than to copy.
-                let most = usize::try_from(left)
-                    .unwrap_or(usize::MAX)
-                    .min(shared.buffer.len());
-                match recv(&self.stream, &mut shared.buffer[..most], RecvFlags::TRUNC) {
-                    Ok((_, n @ 1..)) => self.body(left, n as u64, shared),
-                    Err(Errno::AGAIN | Errno::INTR) => Next::Keep,
-                    _ => self.broken(shared),
-                }
+            State::Sending if flags.contains(EventFlags::OUT) => return self.send(shared),
+            State::Idle if flags == EventFlags::OUT => return self.wait_for_room(false),
+            _ => {}
+        }
+        // A body is discarded in the kernel: the load's core has better things to do than to copy.
+        let (most, how) = match (self.state, &self.session) {
+            (State::Body(left), None) => {
+                let left = usize::try_from(left).unwrap_or(usize::MAX);
+                (left.min(shared.buffer.len()), RecvFlags::TRUNC)
             }
-            _ => match recv(
-                &self.stream,
-                &mut shared.buffer[..16 * 1024],
-                RecvFlags::empty(),
-            ) {
-                Ok((_, n @ 1..)) => self.head(n, shared),
-                Err(Errno::AGAIN | Errno::INTR) => Next::Keep,
-                _ => self.broken(shared),
+            (_, None) => (16 * 1024, RecvFlags::empty()),
+            (_, Some(_)) => (shared.buffer.len(), RecvFlags::empty()),
+        };
+        let n = match recv(&self.stream, &mut shared.buffer[..most], how) {
+            Ok((_, n @ 1..)) => n,
+            Err(Errno::AGAIN | Errno::INTR) => return Next::Keep,
+            _ => return self.broken(shared),
+        };
+        let n = match &mut self.session {
+            None => n,
+            Some(session) => match session.received(&self.stream, &mut shared.buffer, n) {
+                Ok(0) => return Next::Keep,
+                Ok(n) => n,
+                Err(_) => return self.broken(shared),
             },
+        };
+        match self.state {
+            State::Body(left) => self.body(left, n as u64, shared),
+            _ => self.head(n, shared),
         }
     }
 
@@ -240,6 +261,9 @@ impl Client {
         let took = shared.precise().duration_since(self.sent_at);
         let _ = shared.done.latency.record(took.as_nanos() as u64);
         shared.done.count += 1;
+        if self.session.as_ref().is_some_and(Session::is_resumed) {
+            shared.done.resumed += 1;
+        }
         self.state = State::Idle;
         if self.talk.reconnects {
             Next::Reconnect

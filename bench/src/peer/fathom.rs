@@ -93,3 +93,54 @@ fn routes(count: usize) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::Certificate;
+
+    #[test]
+    fn its_configurations_are_valid() {
+        let certificate = Certificate {
+            cert: "c.pem".into(),
+            key: "c.key".into(),
+            both: "both.pem".into(),
+        };
+        let servers = [
+            "127.0.0.1:1".parse().unwrap(),
+            "127.0.0.1:2".parse().unwrap(),
+        ];
+        let doors = [
+            Door::Http,
+            Door::Routes(3),
+            Door::Routes(1000),
+            Door::Stream,
+            Door::Udp,
+            Door::Https,
+            Door::Grpc,
+        ];
+        for door in doors {
+            let setting = Setting {
+                door,
+                servers: &servers,
+                directory: std::path::Path::new("."),
+                fathom: None,
+                cores: crate::process::Cores {
+                    balancer: 0,
+                    load: 1,
+                },
+                certificate: &certificate,
+            };
+            let text = text(
+                &setting,
+                door,
+                "auto",
+                ([127, 0, 0, 1], 3).into(),
+                ([127, 0, 0, 1], 4).into(),
+            );
+            if let Err(errors) = fathom_config::load_str("fathom.toml", &text) {
+                panic!("{door:?}: {errors:?}\n{text}");
+            }
+        }
+    }
+}
