@@ -18,6 +18,7 @@ use fathom_core::{ClientIdentity, ClientInfo, Reason, Tick, TlsInfo};
 use fathom_io::{Chunk, Compat, Drain, Stream, clock, timer};
 use fathom_tls::{Acceptor, HandshakeError};
 use fathom_wire::proxy;
+use futures_util::{FutureExt as _, future};
 
 use crate::fault;
 use crate::worker::{Present, Tally};
@@ -330,11 +331,10 @@ fn http_current(
 
 /// Runs a connection as a task of its own: what panics in it ends it alone.
 fn run(held: Held, served: impl Future<Output = ()> + 'static) {
-    drop(fathom_io::spawn(async move {
-        let _held = held;
-        fault::point(fault::Point::Connection);
-        served.await;
-    }));
+    // Not an async block: that would hold the future twice, as captured and as awaited, for as long as the connection
+    // is open.
+    let begun = future::lazy(|_| fault::point(fault::Point::Connection)).then(|()| served);
+    drop(fathom_io::spawn(begun.map(move |()| drop(held))));
 }
 
 /// The slow ways in: a PROXY header first, TLS, or both.
