@@ -171,6 +171,10 @@ impl crate::running::Running {
 
 fn attachment(at: &fathom_packet::Attachment) -> String {
     let mode = if at.native { "native" } else { "generic" };
-    let why = at.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
+    let why = at
+        .reason
+        .as_ref()
+        .map(|r| format!(" ({r})"))
+        .unwrap_or_default();
     format!("{}: XDP {mode}{why}", at.interface)
 }

@@ -6,14 +6,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fathom_core::stats;
 use fathom_io::{Drain, Listener, Worker, WorkerOptions, timer};
-use tokio::sync::{mpsc, oneshot};
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::front::{Door, Slot};
@@ -48,7 +51,13 @@ pub(crate) fn run(
 
 async fn serve(mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut state = State::default();
-    while let Some(command) = commands.recv().await {
+    loop {
+        let command = tokio::select! {
+            biased;
+            () = state.fatal.notified() => panic!("a listener's task panicked"),
+            command = commands.recv() => command,
+        };
+        let Some(command) = command else { return };
         match command {
             Command::Apply {
                 snapshot,
@@ -113,6 +122,9 @@ struct State {
     slots: HashMap<Arc<str>, Rc<Slot>>,
     sockets: HashMap<Key, Serving>,
     tally: Tally,
+    /// A listener's task has panicked. Unlike a connection's, nobody would notice but its clients: the worker goes
+    /// down with it, and is started again.
+    fatal: Rc<Notify>,
 }
 
 /// A socket with the task that takes connections from it.
@@ -170,7 +182,7 @@ impl State {
                     if let Some(old) = old {
                         old.stop.start();
                     }
-                    start(open, Rc::new(RefCell::new(door)))?
+                    start(open, Rc::new(RefCell::new(door)), self.fatal.clone())?
                 }
             };
             kept.insert(bound.key, serving);
@@ -209,19 +221,28 @@ impl Drop for Serving {
     }
 }
 
-fn start(open: Open, door: Rc<RefCell<Door>>) -> io::Result<Serving> {
+fn start(open: Open, door: Rc<RefCell<Door>>, fatal: Rc<Notify>) -> io::Result<Serving> {
     let stop = Drain::new();
     let task = match open {
         Open::Tcp(socket) => {
             let listener = Listener::new(socket)?;
-            fathom_io::spawn(accept(listener, door.clone(), stop.clone()))
+            fathom_io::spawn(or_fatal(
+                accept(listener, door.clone(), stop.clone()),
+                fatal,
+            ))
         }
         Open::Udp(socket) => {
             let (slot, stop) = (door.borrow().slot.clone(), stop.clone());
-            fathom_io::spawn(slot.datagrams(socket, stop))
+            fathom_io::spawn(or_fatal(slot.datagrams(socket, stop), fatal))
         }
     };
     Ok(Serving { door, task, stop })
+}
+
+async fn or_fatal(task: impl Future<Output = ()>, fatal: Rc<Notify>) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        fatal.notify_one();
+    }
 }
 
 async fn accept(listener: Listener, door: Rc<RefCell<Door>>, stop: Drain) {

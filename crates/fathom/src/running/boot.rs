@@ -24,6 +24,8 @@ use crate::sockets::{self, Sockets};
 const CONTROL_THREADS: usize = 2;
 /// How long the start waits for host names, so that the first clients find servers.
 const NAMES_WAIT: Duration = Duration::from_secs(2);
+/// From how many days before its end a certificate is warned about: what automatic renewal leaves when it has failed.
+const EXPIRY_DAYS: i64 = 14;
 /// A burst of file events is one change.
 const CERTIFICATE_SETTLE: Duration = Duration::from_millis(200);
 
@@ -140,6 +142,27 @@ impl Running {
         }
     }
 
+    /// Says which certificates have expired or soon will; at the start, after a reload, and once a day.
+    pub(super) fn warn_of_expiry(&self) {
+        let now = fathom_io::clock::unix_now().as_secs().cast_signed();
+        for (listener, acceptor) in self.snapshot.load().acceptors() {
+            for certificate in acceptor.certificates() {
+                let path = certificate.path.display();
+                match (certificate.not_after - now).div_euclid(24 * 3600) {
+                    ..0 => {
+                        tracing::error!("listener {listener}: the certificate {path} has expired")
+                    }
+                    days if days < EXPIRY_DAYS => {
+                        tracing::warn!(
+                            "listener {listener}: the certificate {path} expires in {days} days"
+                        );
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
     fn refresh_certificates(&self) {
         for (listener, acceptor) in self.snapshot.load().acceptors() {
             if acceptor.refresh() {
@@ -170,6 +193,7 @@ impl Running {
             .take()
             .expect("the loop runs once");
         let mut sweep = tokio::time::interval(Duration::from_secs(10));
+        let mut daily = tokio::time::interval(Duration::from_secs(24 * 3600));
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -188,6 +212,7 @@ impl Running {
                     self.refresh_certificates();
                 }
                 _ = sweep.tick() => self.snapshot.load().sweep(),
+                _ = daily.tick() => self.warn_of_expiry(),
             }
         }
     }

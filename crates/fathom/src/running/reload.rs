@@ -106,6 +106,7 @@ impl Running {
             .close_unwanted(&wanted);
         self.stats.keep(&plan);
         self.watch_certificates(&snapshot);
+        self.warn_of_expiry();
         snapshot.retire(before);
         Ok(())
     }
