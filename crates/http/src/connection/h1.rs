@@ -119,11 +119,16 @@ impl Connection {
             Err(fault) => return self.refuse(&service, fault, began),
         };
         // Responses that the client does not take hold back its next request.
-        self.timer.reset(clock::now() + service.plan.body_timeout);
+        let mut armed = false;
         let room = poll_fn(
             |task: &mut Task<'_>| match self.link.poll_writable(task, ROOM) {
                 Poll::Ready(result) => Poll::Ready(result.is_ok()),
-                Poll::Pending => self.timer.poll_elapsed(task).map(|()| false),
+                Poll::Pending => {
+                    if !std::mem::replace(&mut armed, true) {
+                        self.timer.reset(clock::now() + service.plan.body_timeout);
+                    }
+                    self.timer.poll_elapsed(task).map(|()| false)
+                }
             },
         );
         if !room.await {
