@@ -123,7 +123,11 @@ impl Sockets {
     pub(crate) fn open(&mut self, wanted: &[Wanted], workers: usize) -> Result<(), Vec<BindError>> {
         let (mut new, mut errors) = (HashMap::new(), Vec::new());
         for want in wanted.iter().filter(|w| !self.open.contains_key(&w.key)) {
-            match open_all(want.key, workers) {
+            // A change from ":80" to "127.0.0.1:80" meets the socket it is going to replace.
+            let ours = |k: &Key| {
+                k.transport == want.key.transport && k.address.port() == want.key.address.port()
+            };
+            match open_all(want.key, workers, self.open.keys().any(ours)) {
                 Ok(sockets) => {
                     new.insert(want.key, sockets);
                 }
@@ -175,11 +179,12 @@ fn lacks_ipv6(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-fn open_all(key: Key, workers: usize) -> io::Result<Vec<Open>> {
+fn open_all(key: Key, workers: usize, port_is_ours: bool) -> io::Result<Vec<Open>> {
     // Sockets that share a port (SO_REUSEPORT) would silently share it with another process of the same user, too:
     // one socket that does not share finds out first whether the port is free.
-    let probe = bind(key, false)?;
-    drop(probe);
+    if !port_is_ours {
+        drop(bind(key, false)?);
+    }
     (0..workers)
         .map(|_| match key.transport {
             Transport::Tcp => {
