@@ -174,7 +174,12 @@ fn cpu(
     let before = balancer.process.cpu();
     let done = engine.run(options.time, pace)?;
     let used = balancer.process.cpu().saturating_sub(before);
-    if done.count == 0 {
+    let nothing = if case.figure == Figure::CpuPerGigabyte {
+        done.bytes == 0
+    } else {
+        done.count == 0
+    };
+    if nothing {
         return Err(io::Error::other(format!(
             "nothing came through ({} failures)",
             done.failed

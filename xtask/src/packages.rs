@@ -53,7 +53,6 @@ const PACKAGES: &[(&str, Proof, &[Use], &str)] = {
             &[Test, Bench],
             "a PROXY protocol peer; a peer in benches",
         ),
-        ("wrk", Cmd("wrk"), &[Test], "HTTP load"),
         (
             "nghttp2-client",
             Cmd("h2load"),
@@ -115,10 +114,16 @@ const PACKAGES: &[(&str, Proof, &[Use], &str)] = {
         ),
         ("iperf3", Cmd("iperf3"), &[Test, Bench], "TCP and UDP load"),
         (
-            "clang",
-            Cmd("clang"),
+            "clang-14",
+            Cmd("clang-14"),
             &[Test],
             "rebuilding the kernel program",
+        ),
+        (
+            "libbpf-dev",
+            File("/usr/include/bpf/bpf_helpers.h"),
+            &[Test],
+            "headers for the kernel program",
         ),
         (
             "prometheus",
