@@ -15,6 +15,7 @@ use tokio::io::{Interest, Ready};
 
 use crate::buffer::{self, Chunk, SIZES};
 use crate::outgoing::Outgoing;
+use crate::splice::Pipe;
 use crate::stream::{Gone, LINGER};
 use crate::write_side::WriteSide;
 use crate::{ConnectOptions, Target, connect, spawn, sys, timer, worker};
@@ -142,6 +143,40 @@ impl Stream {
             // Data, which stays where it is.
             conn.maybe_readable.set(true);
             guard.clear_ready();
+        }
+    }
+
+    pub(crate) fn can_splice(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let conn = &*self.0;
+        loop {
+            let mut guard = ready!(conn.fd.poll_read_ready(cx))?;
+            match pipe.fill(self.fd()) {
+                Err(e) if sys::is_would_block(&e) => guard.clear_ready(),
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    pub(crate) fn poll_empty(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let conn = &*self.0;
+        loop {
+            let mut guard = ready!(conn.fd.poll_write_ready(cx))?;
+            match pipe.empty(self.fd()) {
+                Err(e) if sys::is_would_block(&e) => guard.clear_ready(),
+                result => return Poll::Ready(result),
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod join;
 mod listen;
 mod outgoing;
 mod random;
+mod splice;
 mod stream;
 mod sys;
 pub mod timer;

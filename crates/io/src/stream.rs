@@ -8,6 +8,9 @@ use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use fathom_core::Tick;
+
+use crate::splice::Pipe;
 use crate::write_side::WriteSide;
 use crate::{Chunk, ConnectOptions, Outgoing, Target, epoll, spawn, sys, timer, uring, worker};
 
@@ -254,6 +257,35 @@ impl Stream {
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         driven!(self, stream => stream.fd())
+    }
+
+    /// When the kernel last took something that had been queued.
+    pub(crate) fn last_sent(&self) -> Tick {
+        self.out().last_sent.get()
+    }
+
+    /// Whether all that was received has been read, so that the rest may be taken from the socket
+    /// itself.
+    pub(crate) fn can_splice(&self) -> bool {
+        self.unread.borrow().is_none() && driven!(self, stream => stream.can_splice())
+    }
+
+    /// Fills the pipe from the socket; 0 = end of stream. Only after [`Stream::can_splice`].
+    pub(crate) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        driven!(self, stream => stream.poll_fill(cx, pipe))
+    }
+
+    /// Empties the pipe into the socket. Only while nothing is queued.
+    pub(crate) fn poll_empty(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        driven!(self, stream => stream.poll_empty(cx, pipe))
     }
 
     fn out(&self) -> &WriteSide {

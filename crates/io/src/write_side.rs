@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::task::{Context, Poll, Waker};
 
+use fathom_core::Tick;
+
 use crate::outgoing::Queue;
 
 #[derive(Debug, Default)]
@@ -16,6 +18,8 @@ pub(crate) struct WriteSide {
     pub(crate) fin: Cell<bool>,
     /// Open [`crate::Cork`]s.
     pub(crate) corks: Cell<u32>,
+    /// When bytes last left the queue.
+    pub(crate) last_sent: Cell<Tick>,
     waiter: RefCell<Option<Waker>>,
     /// The waiter wants fewer than this many bytes queued.
     below: Cell<usize>,
@@ -53,6 +57,7 @@ impl WriteSide {
 
     /// Bytes left the queue. Says whether somebody was woken.
     pub(crate) fn progressed(&self) -> bool {
+        self.last_sent.set(crate::clock::now());
         self.queued() < self.below.get() && self.wake()
     }
 

@@ -24,6 +24,7 @@ use socket2::SockAddr;
 use super::ring::{Op, Owner, Ring, fd_of};
 use super::slots::{GROUP, SLOT};
 use crate::buffer::{self, Chunk, SIZES};
+use crate::splice::Pipe;
 use crate::stream::Gone;
 use crate::sys;
 use crate::write_side::{WriteSide, set_waker};
@@ -56,6 +57,7 @@ pub(super) struct Conn {
     recv: Cell<Flight>,
     send: Cell<Flight>,
     poll: Cell<Flight>,
+    poll_out: Cell<Flight>,
     connect: Cell<Flight>,
     /// What the poll in flight waits for.
     poll_for: Cell<u32>,
@@ -63,6 +65,9 @@ pub(super) struct Conn {
     connect_error: Cell<i32>,
     /// Receiving by recv(2).
     direct: Cell<bool>,
+    /// The descriptor does not block (for splice): the ring gives `EAGAIN` where it would
+    /// otherwise wait by itself, and receiving stays direct.
+    nonblocking: Cell<bool>,
     /// Size class of the next direct receive.
     class: Cell<u8>,
     /// Full buffers in a row.
@@ -74,6 +79,8 @@ pub(super) struct Conn {
     error: Cell<i32>,
     inbox: RefCell<VecDeque<Chunk>>,
     reader: RefCell<Option<Waker>>,
+    /// Who waits for room to splice into.
+    writer: RefCell<Option<Waker>>,
     pub(super) out: WriteSide,
     /// In `Ring::dirty`.
     dirty: Cell<bool>,
@@ -101,10 +108,12 @@ impl Conn {
                 recv: Cell::default(),
                 send: Cell::default(),
                 poll: Cell::default(),
+                poll_out: Cell::default(),
                 connect: Cell::default(),
                 poll_for: Cell::new(0),
                 connect_error: Cell::new(0),
                 direct: Cell::new(false),
+                nonblocking: Cell::new(false),
                 class: Cell::new(0),
                 full: Cell::new(0),
                 hung_up: Cell::new(false),
@@ -112,6 +121,7 @@ impl Conn {
                 error: Cell::new(0),
                 inbox: RefCell::default(),
                 reader: RefCell::default(),
+                writer: RefCell::default(),
                 out: WriteSide::default(),
                 dirty: Cell::new(false),
                 message: RefCell::default(),
@@ -201,7 +211,7 @@ impl Conn {
                 self.eof.set(n == 0);
                 if n == memory.len() {
                     self.class.set((class + 1).min(SIZES.len() - 1) as u8);
-                } else if n < SLOT {
+                } else if n < SLOT && !self.nonblocking.get() {
                     // The transfer is over, or slow: back to waiting without a buffer.
                     self.direct.set(false);
                     self.full.set(0);
@@ -294,7 +304,8 @@ impl Conn {
                 self.direct.set(true);
                 self.class.set(0);
             }
-            (error, _) if matches!(-error, libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
+            (error, _) if -error == libc::EAGAIN => self.direct.set(true),
+            (error, _) if matches!(-error, libc::ECANCELED | libc::EINTR) => {}
             (error, _) if error < 0 => self.error.set(-error),
             (_, _) => self.error.set(libc::EIO),
         }
@@ -373,10 +384,73 @@ impl Conn {
             .borrow_mut()
             .advance(result.max(0).unsigned_abs() as usize);
         self.ring.note_woken(self.out.progressed());
-        if self.out.queued() > 0 {
+        if -result == libc::EAGAIN {
+            self.wait_for_room();
+        } else if self.out.queued() > 0 {
             self.start_sending();
         } else if self.out.fin.get() {
             sys::shutdown_write(self.fd.as_fd());
+        }
+    }
+
+    // Splicing.
+
+    pub(super) fn can_splice(&self) -> bool {
+        self.recv.get() == Flight::Idle
+            && self.inbox.borrow().is_empty()
+            && self.error.get() == 0
+            && !self.eof.get()
+    }
+
+    pub(super) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.stop_blocking()?;
+        match pipe.fill(self.fd.as_fd()) {
+            Err(e) if sys::is_would_block(&e) => {
+                set_waker(&self.reader, cx);
+                self.start_polling(READABLE);
+                Poll::Pending
+            }
+            Ok(n) => {
+                self.eof.set(n == 0);
+                Poll::Ready(Ok(n))
+            }
+            Err(e) => Poll::Ready(Err(e)),
+        }
+    }
+
+    pub(super) fn poll_empty(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.stop_blocking()?;
+        match pipe.empty(self.fd.as_fd()) {
+            Err(e) if sys::is_would_block(&e) => {
+                set_waker(&self.writer, cx);
+                self.wait_for_room();
+                Poll::Pending
+            }
+            result => Poll::Ready(result),
+        }
+    }
+
+    fn stop_blocking(&self) -> io::Result<()> {
+        if !self.nonblocking.replace(true) {
+            self.direct.set(true);
+            rustix::io::ioctl_fionbio(&self.fd, true)?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_room(&self) {
+        if self.poll_out.get() == Flight::Idle {
+            self.poll_out.set(Flight::Started);
+            let entry = opcode::PollAdd::new(fd_of(&self.fd), libc::POLLOUT as u32).build();
+            self.ring.start(self.index, Op::PollOut, entry);
         }
     }
 
@@ -441,6 +515,11 @@ impl Conn {
                 self.address.borrow_mut().take();
                 self.ring.wake(&self.reader);
             }
+            Op::PollOut => {
+                self.poll_out.set(Flight::Idle);
+                self.ring.wake(&self.writer);
+                self.start_sending();
+            }
             Op::Accept => {}
         }
         if self.closing.get() {
@@ -468,6 +547,7 @@ impl Conn {
             Op::Recv | Op::Accept => &self.recv,
             Op::Send => &self.send,
             Op::Poll => &self.poll,
+            Op::PollOut => &self.poll_out,
             Op::Connect => &self.connect,
         }
     }

@@ -36,9 +36,17 @@ pub(super) enum Op {
     Poll = 2,
     Connect = 3,
     Accept = 4,
+    PollOut = 5,
 }
 
-const OPS: [Op; 5] = [Op::Recv, Op::Send, Op::Poll, Op::Connect, Op::Accept];
+const OPS: [Op; 6] = [
+    Op::Recv,
+    Op::Send,
+    Op::Poll,
+    Op::Connect,
+    Op::Accept,
+    Op::PollOut,
+];
 /// Marks the name of a cancellation: the rest names what is cancelled.
 const CANCEL: u64 = 0x80;
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use super::conn::Conn;
 use super::ring::Ring;
 use crate::outgoing::Outgoing;
+use crate::splice::Pipe;
 use crate::stream::{Gone, LINGER};
 use crate::write_side::WriteSide;
 use crate::{Chunk, ConnectOptions, Target, connect, spawn, sys, timer, worker};
@@ -59,6 +60,26 @@ impl Stream {
 
     pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
         self.0.poll_gone(cx)
+    }
+
+    pub(crate) fn can_splice(&self) -> bool {
+        self.0.can_splice()
+    }
+
+    pub(crate) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_fill(cx, pipe)
+    }
+
+    pub(crate) fn poll_empty(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_empty(cx, pipe)
     }
 
     pub(crate) fn write(&self, data: Outgoing) -> io::Result<()> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fathom_io::{ConnectOptions, ListenOptions, Listener, Stream, Target, listen};
 
 /// Makes each test run on every driver this machine has.
+#[allow(unused_macros, reason = "as above")]
 macro_rules! on_both_drivers {
     ($($(#[$meta:meta])* async fn $name:ident() $body:block)*) => {
         mod epoll { use super::*; $($(#[$meta])* #[test] fn $name() {
@@ -18,10 +19,11 @@ macro_rules! on_both_drivers {
         })* }
     };
 }
+#[allow(unused_imports, reason = "as above")]
 pub(crate) use on_both_drivers;
 
 /// How long any test may wait for something that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) fn run(driver: fathom_io::Driver, test: impl Future<Output = ()>) {
     if driver == fathom_io::Driver::Uring
