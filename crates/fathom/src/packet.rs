@@ -31,6 +31,15 @@ pub(crate) fn wanted(plan: &Plan) -> bool {
         .any(|l| matches!(l.depth, DepthPlan::Packet(_)))
 }
 
+/// Where things are pinned: `FATHOM_BPF_DIR`, for a second process beside a first; else the usual place.
+pub(crate) fn options() -> Options {
+    let root = std::env::var_os("FATHOM_BPF_DIR").map(Into::into);
+    Options {
+        root: root.unwrap_or(Options::default().root),
+        ..Options::default()
+    }
+}
+
 impl Packets {
     /// Puts the program in place, or adopts what an earlier process left pinned. `None` where no listener needs it.
     ///
@@ -40,7 +49,7 @@ impl Packets {
         if !wanted(plan) {
             return Ok(None);
         }
-        let plane = Plane::open(Options::default()).map_err(|e| format!("packet depth: {e}"))?;
+        let plane = Plane::open(options()).map_err(|e| format!("packet depth: {e}"))?;
         Ok(Some(Self {
             plane: Arc::new(Mutex::new(plane)),
             served: Arc::default(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use fathom_packet::{Options, Plane};
+use fathom_packet::Plane;
 
 use super::text::print;
 use crate::cli::PacketCommand;
@@ -12,7 +12,7 @@ use crate::exit::{Failure, Outcome};
 pub(crate) fn run(command: &PacketCommand) -> Outcome {
     match command {
         PacketCommand::Detach => {
-            let removed = Plane::detach(&Options::default()).map_err(Failure::machine)?;
+            let removed = Plane::detach(&crate::packet::options()).map_err(Failure::machine)?;
             let mut text = String::new();
             for thing in &removed {
                 let _ = writeln!(text, "removed {thing}");
