@@ -44,7 +44,7 @@ impl Net {
         if !need::root() {
             return None;
         }
-        for program in ["ip", "ethtool", "python3", "curl"] {
+        for program in ["ip", "ethtool", "nsenter", "python3", "curl"] {
             need::program(program)?;
         }
         let net = Self {
@@ -72,8 +72,13 @@ impl Net {
     }
 
     fn exec(&self, node: &str, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &format!("{}{node}", self.prefix), program]);
+        // Not `ip netns exec`: that gives each command mounts of its own, and what is pinned would go with the process.
+        let mut command = Command::new("nsenter");
+        command.args([
+            &format!("--net=/run/netns/{}{node}", self.prefix),
+            "--",
+            program,
+        ]);
         command
             .env("FATHOM_BPF_DIR", self.pins())
             .stdin(Stdio::null());
