@@ -155,7 +155,6 @@ impl Stream {
 
     /// While the guard lives, writes are only queued; then they go out in one call. For a message
     /// made of several pieces.
-    #[must_use]
     pub fn cork(&self) -> Cork<'_> {
         let corks = &self.out().corks;
         corks.set(corks.get() + 1);

@@ -132,7 +132,7 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
 }
 
 fn is_bpffs(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|s| s.f_type as i64 == BPF_FS_MAGIC)
+    rustix::fs::statfs(path).is_ok_and(|s| s.f_type == BPF_FS_MAGIC)
 }
 
 fn mount(root: &Path) -> io::Result<()> {
