@@ -9,12 +9,12 @@ use super::{Cx, http, packet, stream, tls};
 use crate::diagnostic::Diagnostic;
 use crate::form;
 use crate::reader::Fields;
+use crate::suggest;
 
 pub(super) fn listener(cx: &mut Cx<'_>, name: &str, fields: Fields<'_>) -> Option<ListenerPlan> {
-    // Without a depth nothing else can be judged; that it is missing is already reported.
-    let depth = fields
-        .text("depth")
-        .filter(|d| matches!(*d, "http" | "stream" | "packet"))?;
+    // Without a depth nothing else can be judged; that it is missing or wrong is already reported. With one that is
+    // misspelt the rest is judged as if it were not, so that all errors show in one go.
+    let depth = suggest::nearest(fields.text("depth")?, ["http", "stream", "packet"])?;
     let udp = match depth {
         "http" => false,
         _ => fields.word("protocol") == "udp",
