@@ -1,4 +1,5 @@
 //! The admin side on real sockets, by its own client and by hand.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Checks decide who gets traffic: servers come up, go down and come back; reloads disturb nothing.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

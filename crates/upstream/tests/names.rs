@@ -1,4 +1,5 @@
 //! Host names as servers, against a name server of the test's own.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Checks against the real servers from Debian's packages.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -5,14 +5,16 @@
 /// Beyond what JSON demands, C1 controls, DEL and the Unicode line separators are escaped too: a terminal or a
 /// line reader that shows the log must not act on them.
 pub(super) fn json(out: &mut Vec<u8>, value: &[u8]) {
-    let plain = value
-        .iter()
-        .position(|&b| !is_plain(b))
-        .unwrap_or(value.len());
-    out.extend_from_slice(&value[..plain]);
-    if plain < value.len() {
-        json_slow(out, &value[plain..]);
+    if all_plain(value) {
+        out.extend_from_slice(value);
+    } else {
+        json_slow(out, value);
     }
+}
+
+/// Without a way out of the loop, the compiler looks at many bytes at a time.
+fn all_plain(value: &[u8]) -> bool {
+    value.iter().fold(true, |plain, &b| plain & is_plain(b))
 }
 
 #[cold]
@@ -53,12 +55,10 @@ pub(super) fn combined(out: &mut Vec<u8>, value: &[u8]) {
     if value.is_empty() {
         out.push(b'-');
     }
-    let plain = value
-        .iter()
-        .position(|&b| !is_plain(b))
-        .unwrap_or(value.len());
-    out.extend_from_slice(&value[..plain]);
-    for &byte in &value[plain..] {
+    if all_plain(value) {
+        return out.extend_from_slice(value);
+    }
+    for &byte in value {
         if is_plain(byte) {
             out.push(byte);
         } else {
@@ -74,7 +74,7 @@ pub(super) fn combined(out: &mut Vec<u8>, value: &[u8]) {
 
 /// Printable ASCII that needs no escape inside double quotes.
 pub(super) fn is_plain(byte: u8) -> bool {
-    matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\'
+    matches!(byte, 0x20..=0x7e) & (byte != b'"') & (byte != b'\\')
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
