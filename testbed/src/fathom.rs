@@ -206,10 +206,18 @@ impl Fathom {
     }
 
     /// Asks the admin side.
+    ///
+    /// # Panics
+    /// If there is no answer.
     #[must_use]
     #[track_caller]
     pub fn admin(&self, path: &str) -> Response {
-        client::get(self.address("admin"), path)
+        // A foreign Host would be refused: it could be a browser led there by a foreign page.
+        client::Connection::open(self.address("admin"))
+            .exchange(format!(
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            ))
+            .unwrap_or_else(|e| panic!("GET {path} from the admin side: {e}"))
     }
 
     /// Its process id (of the program it was started through, if any).

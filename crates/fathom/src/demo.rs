@@ -36,25 +36,16 @@ pub(crate) fn run(write_config: Option<&Path>, seconds: Option<u64>) -> Outcome 
     let servers = examples
         .block_on(start_servers())
         .map_err(|e| machine("the example servers", e))?;
-    let ports = Ports {
-        web: free_tcp(8080)?,
-        secure: free_tcp(8443)?,
-        echo: free_tcp(7000)?,
-        datagrams: free_udp(7053)?,
-        admin: free_tcp(9400)?,
-    };
     let dir = tempfile::Builder::new()
         .prefix("fathom-demo-")
         .tempdir()
         .map_err(|e| machine("a temporary directory", e))?;
     certificate(dir.path()).map_err(|e| machine("the demo's certificate", e))?;
-    let config = config(&ports, &servers);
     let path = dir.path().join("fathom.toml");
-    std::fs::write(&path, &config).map_err(|e| machine(&path.display().to_string(), e))?;
+    let (started, ports) = boot(&path, &servers)?;
     if let Some(copy) = write_config {
-        std::fs::write(copy, &config).map_err(|e| machine(&copy.display().to_string(), e))?;
+        std::fs::copy(&path, copy).map_err(|e| machine(&copy.display().to_string(), e))?;
     }
-    let started: Started = running::boot(&path)?;
     print(&welcome(&ports, &path))?;
     let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let doors = Doors {
@@ -71,6 +62,35 @@ pub(crate) fn run(write_config: Option<&Path>, seconds: Option<u64>) -> Outcome 
     });
     examples.shutdown_background();
     outcome
+}
+
+/// Starts on ports that are free. Another program may take one between the look and the start: then it looks again.
+fn boot(path: &Path, servers: &Servers) -> Result<(Started, Ports), Failure> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let ports = Ports::free()?;
+        std::fs::write(path, config(&ports, servers))
+            .map_err(|e| Failure::machine(format_args!("{}: {e}", path.display())))?;
+        match running::boot(path) {
+            Ok(started) => return Ok((started, ports)),
+            Err(failure) if failure.is_of_machine() && attempts < 5 => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+impl Ports {
+    /// The usual ones, or others where those are taken.
+    fn free() -> Result<Self, Failure> {
+        Ok(Self {
+            web: free_tcp(8080)?,
+            secure: free_tcp(8443)?,
+            echo: free_tcp(7000)?,
+            datagrams: free_udp(7053)?,
+            admin: free_tcp(9400)?,
+        })
+    }
 }
 
 /// The example servers' addresses.
@@ -100,8 +120,7 @@ async fn start_servers() -> io::Result<Servers> {
 
 /// `wanted`, or if it is taken, whatever is free.
 fn free_tcp(wanted: u16) -> Result<u16, Failure> {
-    // On every address, as Fathom will bind it; dropped at once, so another program may still come in between:
-    // then the start says so.
+    // On every address: what is taken on one of them would confuse on another.
     [wanted, 0]
         .iter()
         .find_map(|port| {

@@ -35,6 +35,11 @@ impl Failure {
         }
     }
 
+    /// Whether the machine refused.
+    pub(crate) fn is_of_machine(&self) -> bool {
+        self.code == 2
+    }
+
     /// Says the message on stderr and gives the code to the shell.
     pub(crate) fn report(self) -> ExitCode {
         let text = self.message.trim_end();

@@ -1,7 +1,7 @@
 //! What happens to a client's connection before a plane has it: admission, PROXY protocol, TLS; then the plane of
 //! the listener's depth.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -52,11 +52,22 @@ pub(crate) struct Admission {
     rates: Rates,
     /// Theoretical arrival time of the next TLS handshake (GCRA), ns.
     handshakes: AtomicU64,
+    /// When it was last said that connections wait, ns; of all workers together.
+    said_waiting: AtomicU64,
 }
 
 impl Admission {
     pub(crate) fn sweep(&self) {
         self.rates.sweep(clock::precise());
+    }
+
+    /// Whether it is time to say again that connections wait: once a second, whoever of the workers comes first.
+    fn may_say_waiting(&self, now: Tick) -> bool {
+        self.said_waiting
+            .fetch_update(Relaxed, Relaxed, |said| {
+                (said == 0 || now.since(Tick(said)) >= Duration::from_secs(1)).then_some(now.0)
+            })
+            .is_ok()
     }
 
     /// Whether a handshake is within the listener's rate; a burst of one second's worth is.
@@ -106,7 +117,6 @@ pub(crate) struct Slot {
     redirect: RefCell<Option<Rc<fathom_http::Current>>>,
     drain: Drain,
     tally: Tally,
-    logged: Cell<u64>,
 }
 
 /// A socket's way into its listener.
@@ -161,11 +171,7 @@ impl Door {
     pub(crate) fn accept_failed(&self, error: &io::Error) {
         let front = self.slot.front();
         front.stats.here().accept_errors.inc();
-        let now = clock::precise();
-        if now.since(Tick(self.slot.logged.get())) >= Duration::from_secs(1)
-            || self.slot.logged.get() == 0
-        {
-            self.slot.logged.set(now.0);
+        if front.admission.may_say_waiting(clock::precise()) {
             tracing::error!("listener {}: new connections wait: {error}", front.name());
         }
     }
@@ -184,7 +190,6 @@ impl Slot {
             redirect: RefCell::new(redirect),
             drain: Drain::new(),
             tally,
-            logged: Cell::new(0),
         }
     }
 
