@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
 
 use fathom_core::plan::{DepthPlan, ListenerPlan, Origin, Plan};
 use fathom_io::ListenOptions;
@@ -116,7 +117,12 @@ impl Open {
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     open: HashMap<Key, Vec<Open>>,
+    /// Given up at that time; until workers have taken the last clients out, the address is still in use.
+    given_up: HashMap<Key, Instant>,
 }
+
+/// How long an address that was given up may still be in use by ourselves.
+const LINGER: Duration = Duration::from_secs(60);
 
 impl Sockets {
     /// Opens what is wanted and not open yet; nothing is opened when one fails.
@@ -154,10 +160,23 @@ impl Sockets {
         Err(errors)
     }
 
+    /// Whether it was only ourselves who refused: addresses that were given up a moment ago and come back.
+    pub(crate) fn will_be_free(&self, errors: &[BindError]) -> bool {
+        errors.iter().all(|e| {
+            e.error.kind() == io::ErrorKind::AddrInUse && self.given_up.contains_key(&e.key)
+        })
+    }
+
     /// Closes what is not wanted any more. Workers hold duplicates until they have taken the last connection out.
     pub(crate) fn close_unwanted(&mut self, wanted: &[Wanted]) {
-        self.open
-            .retain(|key, _| wanted.iter().any(|w| w.key == *key));
+        self.given_up.retain(|_, at| at.elapsed() < LINGER);
+        self.open.retain(|key, _| {
+            let stays = wanted.iter().any(|w| w.key == *key);
+            if !stays {
+                self.given_up.insert(*key, Instant::now());
+            }
+            stays
+        });
     }
 
     /// A duplicate of worker `worker`'s sockets.

@@ -141,23 +141,23 @@ impl State {
         mut sockets: HashMap<Key, Open>,
     ) -> io::Result<()> {
         let mut slots = HashMap::new();
+        let mut gone = Vec::new();
         for front in &snapshot.fronts {
             // A listener that only changed its routes keeps its slot: open connections see the change at their next
             // request. One that changed what it is gets a new slot, and the old one drains.
-            let kept = self
-                .slots
-                .remove(front.name())
-                .filter(|slot| slot.front().same_kind(front));
-            let slot = match kept {
-                Some(slot) => {
+            let slot = match self.slots.remove(front.name()) {
+                Some(slot) if slot.front().same_kind(front) => {
                     slot.replace(front.clone());
                     slot
                 }
-                None => Rc::new(Slot::new(front.clone(), self.tally.clone())),
+                old => {
+                    gone.extend(old);
+                    Rc::new(Slot::new(front.clone(), self.tally.clone()))
+                }
             };
             slots.insert(front.name().clone(), slot);
         }
-        let gone = std::mem::replace(&mut self.slots, slots);
+        gone.extend(std::mem::replace(&mut self.slots, slots).into_values());
 
         let mut kept = HashMap::new();
         for bound in &snapshot.bound {
@@ -190,7 +190,7 @@ impl State {
         for (_, serving) in std::mem::replace(&mut self.sockets, kept) {
             serving.stop.start();
         }
-        for slot in gone.into_values() {
+        for slot in gone {
             slot.drain();
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use fathom_admin::Change;
 use fathom_core::plan::Plan;
@@ -9,7 +10,10 @@ use fathom_core::plan::Plan;
 use super::Running;
 use super::workers::settled;
 use crate::snapshot::Snapshot;
-use crate::sockets;
+use crate::sockets::{self, Wanted};
+
+/// How long a reload waits for addresses that only Fathom itself still uses.
+const OWN_PORTS_WAIT: Duration = Duration::from_secs(5);
 
 /// What a reload did.
 #[derive(Debug)]
@@ -75,11 +79,7 @@ impl Running {
         let snapshot = Snapshot::build(plan.clone(), Some(before), &self.endpoints, &self.stats)
             .map_err(join)?;
         let snapshot = Arc::new(snapshot);
-        {
-            let mut open = self.sockets.lock().expect("no panic while held");
-            open.open(&wanted, self.workers.count())
-                .map_err(|errors| join(errors.iter().map(ToString::to_string).collect()))?;
-        }
+        self.open_sockets(&wanted).await?;
         // From here on nothing is refused any more: the new sockets exist, the files were read.
         self.upstream.apply(&snapshot.pool_list());
         if let Err(error) = self.apply_packets(&snapshot) {
@@ -109,6 +109,25 @@ impl Running {
         self.warn_of_expiry();
         snapshot.retire(before);
         Ok(())
+    }
+
+    /// Opens what is wanted and not open yet. A listener that a reload took away and the next brings back finds its
+    /// own last clients still being taken out: that is waited for.
+    async fn open_sockets(&self, wanted: &[Wanted]) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            {
+                let mut sockets = self.sockets.lock().expect("no panic while held");
+                let Err(errors) = sockets.open(wanted, self.workers.count()) else {
+                    return Ok(());
+                };
+                if began.elapsed() > OWN_PORTS_WAIT || !sockets.will_be_free(&errors) {
+                    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                    return Err(lines.join("\n"));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

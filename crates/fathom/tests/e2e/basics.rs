@@ -365,6 +365,7 @@ fn proxy_protocol_in_and_out(io: Io) {
     let refused = tcp::exchange(fathom.address("raw"), b"GET / HTTP/1.1\r\n\r\n");
     assert!(refused.map_or(true, |bytes| bytes.is_empty()));
     assert_eq!(server.accepted(), 1);
+    drop(client);
     fathom.stop();
 }
 

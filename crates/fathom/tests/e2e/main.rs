@@ -17,3 +17,4 @@ mod demo;
 mod reload;
 mod seen;
 mod shutdown;
+mod tls;
