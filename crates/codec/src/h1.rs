@@ -15,8 +15,9 @@ pub use body::{BodyDecoder, Step};
 pub use chunked::{ChunkDecoder, LAST_CHUNK, chunk_head};
 pub use fuzz::{fuzz_chunked, fuzz_request, fuzz_response};
 pub use malformed::Malformed;
+pub(crate) use parse::content_length;
 pub use parse::{Cursor, Limits, Progress};
-pub(crate) use target::split_query;
+pub(crate) use target::{split_query, valid_host};
 pub use write::Writer;
 
 #[cfg(test)]

@@ -12,6 +12,6 @@ pub use cell::{Count, Gauge, PerCore, is_worker, reserve_workers, set_worker};
 pub use histogram::{Histogram, Snapshot};
 pub use registry::Registry;
 pub use sets::{
-    EndpointCells, EndpointStats, ListenerCells, ListenerStats, PoolCells, PoolStats, ReasonCounts,
-    RouteCells, RouteStats, StatusClasses,
+    EndpointCells, EndpointStats, GrpcStatuses, ListenerCells, ListenerStats, PoolCells, PoolStats,
+    ReasonCounts, RouteCells, RouteStats, StatusClasses,
 };

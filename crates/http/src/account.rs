@@ -136,6 +136,9 @@ impl<'s> Account<'s> {
         if let Some(reason) = self.reason {
             cells.reasons.count(reason);
         }
+        if let Some(status) = self.grpc_status {
+            cells.grpc.count(status);
+        }
         cells.retries.add(u64::from(self.retries));
     }
 }

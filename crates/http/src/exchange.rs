@@ -46,7 +46,9 @@ pub(crate) trait Front {
     fn tunnel(&self);
 
     /// The socket that a tunnel is, where it is nothing but a socket: whoever asks moves the bytes from here on.
-    fn bare(&self) -> Option<&Stream>;
+    fn bare(&self) -> Option<&Stream> {
+        None
+    }
 
     /// Sends content.
     fn send(&self, data: Chunk);
@@ -109,7 +111,9 @@ pub(crate) trait Back {
     fn tunnel(&self);
 
     /// The socket that a tunnel is, where it is nothing but a socket: whoever asks moves the bytes from here on.
-    fn bare(&self) -> Option<&Stream>;
+    fn bare(&self) -> Option<&Stream> {
+        None
+    }
 
     /// The next piece of the response's content; `None` at its end.
     ///
@@ -122,6 +126,11 @@ pub(crate) trait Back {
 
     /// Whether any byte of a response has come.
     fn heard(&self) -> bool;
+
+    /// Whether the server has surely done nothing about the request, though it was sent.
+    fn is_unprocessed(&self) -> bool {
+        false
+    }
 }
 
 /// A request's head as the server gets it.

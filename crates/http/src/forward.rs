@@ -2,9 +2,10 @@
 
 mod retry;
 
-use fathom_codec::head::{Body, Method, Response};
+use fathom_codec::head::{Body, Method, Response, Version};
+use fathom_core::plan::ServerProtocol;
 use fathom_core::pool::Pick;
-use fathom_core::{EndpointId, Lease, NoServer, Reason};
+use fathom_core::{EndpointId, Lease, NoServer, Reason, Tick};
 use fathom_io::{JoinOptions, JoinOutcome, Progress, Side, Stream, clock, join, timer};
 use fathom_route::{RequestView, hash_request};
 use smallvec::SmallVec;
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use self::retry::{Cause, Retry};
 use crate::account::Account;
-use crate::back::{Dialled, dial, h1::H1Back, keep, take};
+use crate::back::{Dialled, Placed, dial, h1::H1Back, h2::H2Back, keep, place, take};
 use crate::exchange::{Answer, Back, Front, Outbound};
+use crate::grpc;
 use crate::proxy::{Context, refuse};
 use crate::relay::{Pauses, Upload, until_end, until_head};
 use crate::service::{Route, Target};
@@ -33,7 +35,14 @@ pub(crate) struct Forward<'a, F> {
     pub(crate) target: &'a Target,
     pub(crate) view: &'a RequestView<'a>,
     pub(crate) outbound: &'a Outbound<'a>,
+    /// The client speaks gRPC.
+    pub(crate) grpc: bool,
+    /// When the exchange must be over.
+    pub(crate) deadline: Option<Tick>,
 }
+
+/// How often a request that a server did not look at is given another stream before that is a failure.
+const UNPROCESSED: u32 = 3;
 
 /// An attempt that gave the client nothing.
 struct Failure {
@@ -48,7 +57,8 @@ struct Failure {
 impl<F: Front> Forward<'_, F> {
     pub(crate) async fn run(&self, account: &mut Account<'_>) {
         let mut retry = Retry::new(&self.route.plan.retry, &self.target.budget, self.method());
-        let mut upload = Upload::new(self.front);
+        let mut upload = Upload::new(self.front, self.is_h2());
+        let mut unprocessed = 0;
         let mut tried = SmallVec::<[EndpointId; 4]>::new();
         let mut next = None;
         let mut fresh = false;
@@ -58,6 +68,7 @@ impl<F: Front> Forward<'_, F> {
                 None => match self.lease(&tried).await {
                     Ok(lease) => lease,
                     Err(reason) => {
+                        let reason = self.or_deadline(reason);
                         return self.fail(account, account.reason.unwrap_or(reason), &upload);
                     }
                 },
@@ -69,8 +80,18 @@ impl<F: Front> Forward<'_, F> {
                 Ok(()) => return,
                 Err(failure) => failure,
             };
-            if failure.stale && retry.is_repeatable(upload.bytes) {
+            if failure.cause == Cause::Unprocessed && upload.spent() == 0 {
+                // As good as not sent: another stream, on another connection if this one was left.
+                unprocessed += 1;
+                if unprocessed < UNPROCESSED {
+                    upload.rewind();
+                    next = Some(lease);
+                    continue;
+                }
+            }
+            if failure.stale && retry.is_repeatable(upload.spent()) {
                 // The server closed a kept connection just then: a new one to the same server, which is no retry.
+                upload.rewind();
                 fresh = true;
                 next = Some(lease);
                 continue;
@@ -82,11 +103,12 @@ impl<F: Front> Forward<'_, F> {
             next = failure.next;
             if next.is_none() {
                 tried.push(lease.endpoint().id());
-                if !retry.allows(failure.cause, upload.bytes, clock::now()) {
+                if !retry.allows(failure.cause, upload.spent(), clock::now()) {
                     return self.fail(account, failure.reason, &upload);
                 }
             }
             drop(lease);
+            upload.rewind();
             account.reason = Some(failure.reason);
             account.retries += 1;
             fresh = false;
@@ -106,7 +128,27 @@ impl<F: Front> Forward<'_, F> {
                 | Reason::BodyTimeout
                 | Reason::BodyTooLarge
                 | Reason::MalformedRequest
+                | Reason::GrpcDeadline
         )
+    }
+
+    /// Whether HTTP/2 is spoken with the servers.
+    fn is_h2(&self) -> bool {
+        self.target.pool.plan().protocol != ServerProtocol::Http1
+    }
+
+    /// Of a limit, what the deadline leaves.
+    fn within(&self, limit: Duration) -> Duration {
+        self.deadline
+            .map_or(limit, |deadline| deadline.since(clock::now()).min(limit))
+    }
+
+    /// `reason`, unless the deadline is why.
+    fn or_deadline(&self, reason: Reason) -> Reason {
+        match self.deadline {
+            Some(deadline) if deadline <= clock::now() => Reason::GrpcDeadline,
+            _ => reason,
+        }
     }
 
     fn blame(&self, lease: &Lease, reason: Reason) {
@@ -161,7 +203,7 @@ impl<F: Front> Forward<'_, F> {
             .plan()
             .queue
             .as_ref()
-            .map_or(Duration::ZERO, |q| q.timeout);
+            .map_or(Duration::ZERO, |q| self.within(q.timeout));
         let upload = self.outbound.body != Body::None;
         let mut waiting = pin!(timer::timeout(limit, pool.pick_queued(|| self.pick(tried))));
         poll_fn(|task| {
@@ -195,6 +237,9 @@ impl<F: Front> Forward<'_, F> {
         if account.service.log.is_some() {
             account.server = Some(endpoint.name());
         }
+        if self.is_h2() {
+            return Box::pin(self.attempt_h2(lease, account, upload, retry, tried)).await;
+        }
         // A connection that began with a client's addresses is that client's alone.
         let shared = pool.proxy_protocol.is_none();
         let kept = if shared && !fresh {
@@ -206,7 +251,7 @@ impl<F: Front> Forward<'_, F> {
         let (link, open) = match kept {
             Some(kept) => kept,
             None => {
-                let limit = self.route.plan.connect_timeout;
+                let limit = self.within(self.route.plan.connect_timeout);
                 let dialled = Box::pin(dial(
                     endpoint,
                     &self.target.pool,
@@ -215,12 +260,7 @@ impl<F: Front> Forward<'_, F> {
                     limit,
                 ))
                 .await;
-                let Dialled { link, open, took } = dialled.map_err(|reason| Failure {
-                    reason,
-                    cause: Cause::Connect,
-                    stale: false,
-                    next: None,
-                })?;
+                let Dialled { link, open, took } = dialled.map_err(|e| self.unconnected(e))?;
                 account.connect = Some(took);
                 (link, open)
             }
@@ -250,6 +290,59 @@ impl<F: Front> Forward<'_, F> {
         result.map(|_| ())
     }
 
+    /// The same, where the server speaks HTTP/2.
+    async fn attempt_h2(
+        &self,
+        lease: &Lease,
+        account: &mut Account<'_>,
+        upload: &mut Upload,
+        retry: &mut Retry<'_>,
+        tried: &mut SmallVec<[EndpointId; 4]>,
+    ) -> Result<(), Failure> {
+        let endpoint = lease.endpoint();
+        let placed = place(
+            endpoint,
+            &self.target.pool,
+            self.target.connector.as_ref(),
+            self.cx.info,
+            self.within(self.route.plan.connect_timeout),
+        );
+        let Placed {
+            place,
+            reused,
+            connect,
+        } = placed.await.map_err(|e| self.unconnected(e))?;
+        if self.outbound.upgrade {
+            // Whether it may be asked for is in the server's SETTINGS.
+            let limit = self.within(self.route.plan.connect_timeout);
+            let settled = timer::timeout(limit, place.settled()).await;
+            settled.map_err(|_| self.unconnected(Reason::ConnectTimeout))?;
+        }
+        account.connect = connect;
+        let cells = endpoint.stats().here();
+        cells.requests.inc();
+        if reused {
+            cells.reused.inc();
+        }
+        let back = H2Back::new(place);
+        let result = self
+            .exchange(&back, lease, account, upload, retry, tried, reused)
+            .await;
+        match &result {
+            Ok(Delivered::Whole) => {}
+            // What the server is still doing is not wanted any more.
+            _ => back.cancel(),
+        }
+        result.map(|_| ())
+    }
+
+    fn unconnected(&self, reason: Reason) -> Failure {
+        Failure {
+            cause: Cause::Connect,
+            ..Failure::of(self.or_deadline(reason))
+        }
+    }
+
     /// The request over one connection, whatever version is spoken on it.
     #[allow(
         clippy::too_many_arguments,
@@ -270,6 +363,7 @@ impl<F: Front> Forward<'_, F> {
         let pauses = Pauses {
             client: self.cx.service.plan.body_timeout,
             server: self.route.plan.response_timeout,
+            deadline: self.deadline,
         };
         back.send_head(self.outbound);
         let head = until_head(self.front, back, upload, timer, pauses, || {
@@ -280,6 +374,8 @@ impl<F: Front> Forward<'_, F> {
             reason,
             cause: if reason == Reason::ResponseTimeout {
                 Cause::Timeout
+            } else if back.is_unprocessed() {
+                Cause::Unprocessed
             } else {
                 Cause::Reset {
                     heard: back.heard(),
@@ -295,7 +391,12 @@ impl<F: Front> Forward<'_, F> {
         if status == 101 && !self.outbound.upgrade {
             return Err(Failure::of(Reason::BadResponse));
         }
-        if let Some(next) = self.elsewhere(status, lease, upload, retry, tried) {
+        let grpc_status = self.grpc.then(|| status_in_head(back)).flatten();
+        let cause = match grpc_status {
+            Some(grpc::UNAVAILABLE) => Cause::GrpcUnavailable,
+            _ => Cause::Status(status),
+        };
+        if let Some(next) = self.elsewhere(cause, lease, upload, retry, tried) {
             lease.failed(clock::now());
             return Err(Failure {
                 next: Some(next),
@@ -309,6 +410,7 @@ impl<F: Front> Forward<'_, F> {
         }
         account.first_byte = Some(latency);
         account.status = Some(status);
+        account.grpc_status = grpc_status;
         account.reason = None;
         let body = self.respond(back, status, upload);
         Ok(self.relay(back, lease, account, upload, status, body).await)
@@ -317,19 +419,19 @@ impl<F: Front> Forward<'_, F> {
     /// Where to ask instead, if this status is to be retried and there is another server.
     fn elsewhere(
         &self,
-        status: u16,
+        cause: Cause,
         lease: &Lease,
         upload: &Upload,
         retry: &mut Retry<'_>,
         tried: &mut SmallVec<[EndpointId; 4]>,
     ) -> Option<Lease> {
-        if !retry.may(Cause::Status(status), upload.bytes) || upload.is_open() {
+        if !retry.may(cause, upload.spent()) || upload.is_open() {
             return None;
         }
         tried.push(lease.endpoint().id());
         let next = self.target.pool.pick(&self.pick(tried)).ok()?;
         retry
-            .allows(Cause::Status(status), upload.bytes, clock::now())
+            .allows(cause, upload.spent(), clock::now())
             .then_some(next)
     }
 
@@ -378,46 +480,64 @@ impl<F: Front> Forward<'_, F> {
             Pauses {
                 client: TUNNEL_IDLE,
                 server: TUNNEL_IDLE,
+                deadline: None,
             }
         } else {
             // `timeouts.response` speaks of the head. A body may pause longer (events, long polls), not for ever.
             Pauses {
                 client: plan.body_timeout,
                 server: self.route.plan.response_timeout.max(plan.idle_timeout),
+                deadline: self.deadline,
             }
         };
         let mut down = 0;
-        let result =
-            if tunnel && let (Some(client), Some(server)) = (self.front.bare(), back.bare()) {
-                let (outcome, up);
-                (outcome, up, down) = joined(client, server).await;
-                upload.bytes += up;
-                outcome
-            } else if body == Body::None && !tunnel {
-                self.front.finish(&[]);
-                Ok(())
-            } else {
-                until_end(
-                    self.front,
-                    back,
-                    upload,
-                    self.cx.timer,
-                    pauses,
-                    tunnel,
-                    |n| down += n,
-                )
-                .await
-            };
+        let result = if tunnel
+                && let Some(server) = back.bare()
+                // Last: a client that has given away its socket is not read otherwise.
+                && let Some(client) = self.front.bare()
+        {
+            let (outcome, up);
+            (outcome, up, down) = joined(client, server).await;
+            upload.bytes += up;
+            outcome
+        } else if body == Body::None && !tunnel {
+            self.front.finish(&[]);
+            Ok(())
+        } else {
+            until_end(
+                self.front,
+                back,
+                upload,
+                self.cx.timer,
+                pauses,
+                tunnel,
+                |n| down += n,
+            )
+            .await
+        };
         account.request_bytes = upload.bytes;
         account.response_bytes = down;
         let cells = lease.endpoint().stats().here();
         cells.bytes_in.add(down);
         cells.bytes_out.add(upload.bytes);
         match result {
-            Ok(()) => Delivered::Whole,
+            Ok(()) => {
+                if self.grpc {
+                    back.with_trailers(&mut |trailers| {
+                        account.grpc_status = grpc::status_in(trailers).or(account.grpc_status);
+                    });
+                }
+                Delivered::Whole
+            }
             Err(reason) => {
                 // What was sent cannot be taken back; it must not look whole.
-                self.front.abort();
+                if self.grpc && self.outbound.request.head.version() == Version::Http2 {
+                    let (trailers, code) = grpc::trailers(reason);
+                    account.grpc_status = Some(code);
+                    self.front.finish(trailers.as_bytes());
+                } else {
+                    self.front.abort();
+                }
                 account.reason = Some(reason);
                 self.blame(lease, reason);
                 Delivered::Part
@@ -461,4 +581,12 @@ async fn joined(client: &Stream, server: &Stream) -> (Result<(), Reason>, u64, u
         } => Err(Reason::ShortBody),
     };
     (result, progress.forth.get(), progress.back.get())
+}
+
+fn status_in_head(back: &impl Back) -> Option<u16> {
+    let mut status = None;
+    back.with_response(&mut |response| {
+        status = response.get("grpc-status").and_then(grpc::parse_status);
+    });
+    status
 }

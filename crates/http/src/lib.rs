@@ -19,6 +19,8 @@ mod exchange;
 mod forward;
 mod forwarded;
 mod front;
+mod grpc;
+mod h2;
 mod heads;
 mod link;
 mod proxy;

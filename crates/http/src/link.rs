@@ -112,6 +112,35 @@ impl Link {
         }
     }
 
+    /// As [`Link::write`], for bytes that were put together for it.
+    pub(crate) fn write_vec(&self, data: Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write(data),
+            Self::Tls(secure) => secure.write_vec(data),
+        }
+    }
+
+    /// As [`Link::poll_read`], into the caller's memory.
+    pub(crate) fn poll_read_into(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Self::Tls(secure) = self
+            && secure.ahead.borrow().is_none()
+            && secure.ended.borrow().is_none()
+        {
+            secure.pump(cx);
+            return Pin::new(&mut **secure.io.borrow_mut()).poll_read(cx, buf);
+        }
+        let mut chunk = ready!(self.poll_read(cx))?;
+        let n = chunk.len().min(buf.remaining());
+        buf.put_slice(&chunk[..n]);
+        chunk.advance(n);
+        self.unread(chunk);
+        Poll::Ready(Ok(()))
+    }
+
     /// See [`Stream::cork`].
     pub(crate) fn cork(&self) -> Cork<'_> {
         match self {
@@ -249,6 +278,24 @@ impl Secure {
         Ok(())
     }
 
+    fn write_vec(&self, data: Vec<u8>) -> io::Result<()> {
+        {
+            let mut out = self.out.borrow_mut();
+            if !out.0.is_empty() {
+                drop(out);
+                return self.write(&data);
+            }
+            *out = (data, 0);
+        }
+        if self.failed.get() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if self.corks.get() == 0 {
+            self.pump(&mut Context::from_waker(Waker::noop()));
+        }
+        Ok(())
+    }
+
     /// Gives the TLS stream what it takes; whether nothing is left.
     fn pump(&self, cx: &mut Context<'_>) -> bool {
         let mut out = self.out.borrow_mut();
@@ -262,7 +309,8 @@ impl Secure {
             }
         }
         // Idle connections hold no buffer.
-        *out = Default::default();
+        let (bytes, _) = std::mem::take(&mut *out);
+        fathom_io::buffer::recycle(bytes);
         if self.failed.get() {
             return true;
         }

@@ -13,6 +13,7 @@ use crate::account::Account;
 use crate::exchange::{Front, Outbound};
 use crate::forward::Forward;
 use crate::forwarded::Client;
+use crate::grpc;
 use crate::reply::{Reply, send_reason, upload_is_open};
 use crate::service::{Route, Service};
 
@@ -116,6 +117,8 @@ async fn act<F: Front>(
                 target,
                 view,
                 outbound: &outbound,
+                grpc: grpc::is_call(request),
+                deadline: grpc::deadline(request, account.began),
             }
             .run(account)
             .await;
@@ -180,7 +183,8 @@ fn host_of<'a>(cx: &Context<'a>, route: &'a Route, request: Request<'a>) -> (Cow
 /// would go past everything that is checked here.
 fn wants_upgrade(request: Request<'_>) -> bool {
     let head = request.head;
-    head.version() == Version::Http11
+    // (The codec says so of HTTP/2 where RFC 8441 was spoken.)
+    head.version() >= Version::Http11
         && head.fields().connection.upgrade
         && request.known(Name::Upgrade).is_some_and(|v| !v.is_empty())
         && !request.fields().filter(|f| f.id == Name::Upgrade).any(|f| {
@@ -192,6 +196,9 @@ fn wants_upgrade(request: Request<'_>) -> bool {
 
 /// Answers with a reason's own sentence.
 pub(crate) fn refuse(front: &impl Front, account: &mut Account<'_>, reason: Reason, status: u16) {
+    if grpc::is_call(front.request()) {
+        return grpc::refuse(front, account, reason, status);
+    }
     account.status = Some(status);
     account.reason = Some(reason);
     account.response_bytes = send_reason(front, reason, status, upload_is_open(front));

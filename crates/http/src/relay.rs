@@ -6,13 +6,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use fathom_codec::head::Body;
-use fathom_core::Reason;
-use fathom_io::{clock, timer::Timer};
+use fathom_core::{Reason, Tick};
+use fathom_io::{Chunk, clock, timer::Timer};
 
 use crate::exchange::{Back, Front};
 
 /// Pieces moved in one turn before other tasks of the worker get theirs.
 const TURN: u32 = 32;
+/// The most content kept for another attempt.
+const KEEP: usize = 64 << 10;
 
 /// The request's content on its way up.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub(crate) struct Upload {
     waits_for_client: bool,
     /// The server takes no more; what it says still counts.
     refused: bool,
+    /// What was given to the server, while that is little, to be sent again.
+    kept: Option<Vec<u8>>,
+    /// Of it, what is to be sent again.
+    again: Option<Chunk>,
 }
 
 /// How long each side may pause.
@@ -33,16 +39,63 @@ pub(crate) struct Pauses {
     pub(crate) client: Duration,
     /// The server: until its response's head, or between pieces of it.
     pub(crate) server: Duration,
+    /// For the whole exchange.
+    pub(crate) deadline: Option<Tick>,
+}
+
+impl Pauses {
+    fn until(&self, pause: Duration) -> Tick {
+        let until = clock::now() + pause;
+        self.deadline.map_or(until, |deadline| deadline.min(until))
+    }
+
+    /// Why the time ran out, where a pause would be `reason`.
+    fn over(&self, reason: Reason) -> Reason {
+        match self.deadline {
+            Some(deadline) if deadline <= clock::now() => Reason::GrpcDeadline,
+            _ => reason,
+        }
+    }
 }
 
 impl Upload {
-    pub(crate) fn new(front: &impl Front) -> Self {
+    /// `keep`: whether a little content is kept for another attempt.
+    pub(crate) fn new(front: &impl Front, keep: bool) -> Self {
         Self {
             open: front.request().head.body() != Body::None,
             bytes: 0,
             moved: false,
             waits_for_client: false,
             refused: false,
+            kept: keep.then(Vec::new),
+            again: None,
+        }
+    }
+
+    /// Content that another attempt would lack.
+    pub(crate) fn spent(&self) -> u64 {
+        if self.kept.is_some() { 0 } else { self.bytes }
+    }
+
+    /// Before another attempt: what was sent is sent again.
+    pub(crate) fn rewind(&mut self) {
+        self.refused = false;
+        if let Some(kept) = self.kept.as_mut().filter(|kept| !kept.is_empty()) {
+            self.again = Some(Chunk::copy_of(kept));
+            kept.clear();
+            self.bytes = 0;
+            self.open = true;
+        }
+    }
+
+    fn sent(&mut self, data: &[u8]) {
+        self.bytes += data.len() as u64;
+        if let Some(kept) = &mut self.kept {
+            if kept.len() + data.len() <= KEEP {
+                kept.extend_from_slice(data);
+            } else {
+                self.kept = None;
+            }
         }
     }
 
@@ -64,10 +117,15 @@ impl Upload {
                 self.open = false;
                 break;
             }
+            if let Some(data) = self.again.take() {
+                self.sent(&data);
+                back.send(data);
+                continue;
+            }
             self.waits_for_client = true;
             match ready!(front.poll_body(cx))? {
                 Some(data) => {
-                    self.bytes += data.len() as u64;
+                    self.sent(&data);
                     back.send(data);
                 }
                 None => {
@@ -121,14 +179,14 @@ pub(crate) async fn until_head<F: Front, B: Back>(
         let waits = upload.open && upload.waits_for_client;
         if std::mem::take(&mut upload.moved) || armed_for != Some(waits) {
             armed_for = Some(waits);
-            timer.reset(clock::now() + if waits { pauses.client } else { pauses.server });
+            timer.reset(pauses.until(if waits { pauses.client } else { pauses.server }));
         }
         timer.poll_elapsed(cx).map(|()| {
-            Err(if waits {
+            Err(pauses.over(if waits {
                 Reason::BodyTimeout
             } else {
                 Reason::ResponseTimeout
-            })
+            }))
         })
     })
     .await
@@ -196,21 +254,18 @@ pub(crate) async fn until_end<F: Front, B: Back>(
         }
         if moved || armed_for != Some(waits_for_client) {
             armed_for = Some(waits_for_client);
-            timer.reset(
-                clock::now()
-                    + if waits_for_client {
-                        pauses.client
-                    } else {
-                        pauses.server
-                    },
-            );
+            timer.reset(pauses.until(if waits_for_client {
+                pauses.client
+            } else {
+                pauses.server
+            }));
         }
         timer.poll_elapsed(cx).map(|()| {
-            Err(match (tunnel, waits_for_client) {
+            Err(pauses.over(match (tunnel, waits_for_client) {
                 (true, _) => Reason::Idle,
                 (false, true) => Reason::WriteTimeout,
                 (false, false) => Reason::ResponseStalled,
-            })
+            }))
         })
     })
     .await

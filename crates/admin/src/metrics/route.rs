@@ -59,6 +59,12 @@ pub(super) fn write(text: &mut Text, state: &State) {
             &c.status
         });
     }
+    let mut calls = text.counter("grpc_calls_total", "gRPC calls, by their status.");
+    for (listener, route, stats) in &routes {
+        calls.grpc(&[("listener", listener), ("route", route)], stats, |c| {
+            &c.grpc
+        });
+    }
     let mut decided = text.counter(
         "route_reasons_total",
         "What Fathom decided itself, by reason.",

@@ -5,7 +5,7 @@
 use std::fmt::{Display, Write};
 
 use fathom_core::Reason;
-use fathom_core::stats::{PerCore, ReasonCounts, Snapshot, StatusClasses};
+use fathom_core::stats::{GrpcStatuses, PerCore, ReasonCounts, Snapshot, StatusClasses};
 
 /// Labels of a sample.
 pub(super) type Labels<'a> = &'a [(&'a str, &'a str)];
@@ -86,6 +86,21 @@ impl Family<'_> {
                 Some(("class", name)),
                 stats.sum(|cells| of(cells).class(class)),
             );
+        }
+    }
+
+    /// One sample for each gRPC status that occurred.
+    pub(super) fn grpc<T: Default>(
+        &mut self,
+        labels: Labels<'_>,
+        stats: &PerCore<T>,
+        of: impl Fn(&T) -> &GrpcStatuses,
+    ) {
+        for (status, name) in GrpcStatuses::NAMES.iter().enumerate() {
+            let count = stats.sum(|cells| of(cells).of(status));
+            if count > 0 {
+                self.line("", labels, Some(("status", name)), count);
+            }
         }
     }
 

@@ -34,6 +34,8 @@ pub enum Malformed {
     HeadTooLarge,
     UriTooLong,
     TooManyFields,
+    HostDiffers,
+    ConnectionField,
 }
 
 impl Malformed {
@@ -95,6 +97,10 @@ impl Malformed {
             Self::HeadTooLarge => "the header section is too large (RFC 6585 section 5)",
             Self::UriTooLong => "the request target is too long (RFC 9110 section 15.5.15)",
             Self::TooManyFields => "too many header fields (RFC 6585 section 5)",
+            Self::HostDiffers => "Host is not what :authority says (RFC 9113 section 8.3.1)",
+            Self::ConnectionField => {
+                "a connection-specific field in HTTP/2 (RFC 9113 section 8.2.2)"
+            }
         }
     }
 }

@@ -384,7 +384,7 @@ fn version(text: &[u8]) -> Result<Version, Malformed> {
 }
 
 /// RFC 9110 §8.6: Content-Length = 1*DIGIT
-fn content_length(value: &[u8]) -> Result<u64, Malformed> {
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, Malformed> {
     if value.is_empty() {
         return Err(Malformed::ContentLength);
     }

@@ -89,7 +89,7 @@ pub(crate) fn split_query(bytes: &[u8], target: Span) -> (Span, Option<Span>) {
 }
 
 /// RFC 9110 §7.2: Host = uri-host [ ":" port ]; empty when the target has no authority.
-pub(super) fn valid_host(value: &[u8]) -> bool {
+pub(crate) fn valid_host(value: &[u8]) -> bool {
     let (host, port) = match value.first() {
         Some(b'[') => {
             let Some(end) = memchr(b']', value) else {

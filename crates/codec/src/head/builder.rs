@@ -49,6 +49,12 @@ impl Builder {
         });
     }
 
+    /// Asks for an upgrade to `protocol`, in the form of HTTP/1.
+    pub fn upgrade(&mut self, protocol: &[u8]) {
+        self.field(b"Upgrade", protocol);
+        self.fields.connection.upgrade = true;
+    }
+
     /// Ends a request's head. `path` is with query; `authority` may be empty.
     #[must_use]
     pub fn request(

@@ -33,6 +33,45 @@ impl StatusClasses {
     }
 }
 
+/// Calls by gRPC status.
+#[derive(Debug, Default)]
+pub struct GrpcStatuses([Count; GrpcStatuses::NAMES.len()]);
+
+impl GrpcStatuses {
+    /// The statuses from 0: names as in the specification of gRPC.
+    pub const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+
+    /// Counts a call; what is no status at all counts as UNKNOWN.
+    pub fn count(&self, status: u16) {
+        let known = usize::from(status) < self.0.len();
+        self.0[if known { usize::from(status) } else { 2 }].inc();
+    }
+
+    /// The count of a status, an index into [`GrpcStatuses::NAMES`].
+    #[must_use]
+    pub fn of(&self, status: usize) -> &Count {
+        &self.0[status]
+    }
+}
+
 /// One count for each [`Reason`].
 #[derive(Debug)]
 pub struct ReasonCounts([Count; Reason::COUNT]);
@@ -135,6 +174,8 @@ pub struct RouteCells {
     pub bytes_out: Count,
     /// From the request's first byte to the response's last.
     pub latency: Histogram,
+    /// gRPC calls by their status.
+    pub grpc: GrpcStatuses,
     /// Requests sent again.
     pub retries: Count,
 }

@@ -87,7 +87,7 @@ fn is_quiet(link: &Link) -> bool {
 }
 
 /// Closes every kept connection of this thread's worker.
-pub fn close_kept() {
+pub(super) fn close_kept() {
     // Dropped outside of the borrow: closing runs other code.
     let idle = POOL.with_borrow_mut(|pool| std::mem::take(&mut pool.idle));
     for kept in idle.values().flatten() {

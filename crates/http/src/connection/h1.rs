@@ -217,7 +217,7 @@ enum Fault {
     Gone,
 }
 
-fn reason_of(what: Malformed) -> Reason {
+pub(super) fn reason_of(what: Malformed) -> Reason {
     match what {
         Malformed::HeadTooLarge | Malformed::TooManyFields => Reason::HeaderTooLarge,
         Malformed::UriTooLong => Reason::UriTooLong,
@@ -225,6 +225,7 @@ fn reason_of(what: Malformed) -> Reason {
         Malformed::ConnectMethod => Reason::MethodNotAllowed,
         Malformed::HostMissing
         | Malformed::HostTwice
+        | Malformed::HostDiffers
         | Malformed::ContentLength
         | Malformed::ContentLengthTwice
         | Malformed::LengthAndCoding

@@ -12,6 +12,10 @@ pub(super) enum Cause {
     Connect,
     /// The connection broke; `heard`: within the response's head.
     Reset { heard: bool },
+    /// The server did surely nothing about it.
+    Unprocessed,
+    /// gRPC's UNAVAILABLE, and nothing else.
+    GrpcUnavailable,
     /// No response's head in time.
     Timeout,
     /// This status.
@@ -50,6 +54,15 @@ impl<'a> Retry<'a> {
         let on = |what| self.plan.on.contains(&what);
         let asked = match cause {
             Cause::Connect => return self.left > 0 && on(RetryOn::ConnectFailure),
+            // RFC 9113 §8.7: may be sent again whatever the method.
+            Cause::Unprocessed => {
+                let asked = on(RetryOn::ConnectFailure) || on(RetryOn::Reset);
+                return asked && self.left > 0 && content_sent == 0;
+            }
+            // Calls are POST; that this status says nothing was done is what whoever asks for it knows.
+            Cause::GrpcUnavailable => {
+                return on(RetryOn::GrpcUnavailable) && self.left > 0 && content_sent == 0;
+            }
             Cause::Reset { heard } => !heard && on(RetryOn::Reset),
             Cause::Timeout => on(RetryOn::Timeout),
             Cause::Status(status) => on(RetryOn::Status(status)),
@@ -84,6 +97,7 @@ mod tests {
             RetryOn::Reset,
             RetryOn::Timeout,
             RetryOn::Status(503),
+            RetryOn::GrpcUnavailable,
         ]);
         let reset = Cause::Reset { heard: false };
         let table = [
@@ -100,6 +114,11 @@ mod tests {
             (&all, Method::Get, Cause::Status(502), 0, false),
             (&all, Method::Post, Cause::Status(503), 0, false),
             (&all, Method::Get, Cause::Never, 0, false),
+            (&usual, Method::Post, Cause::Unprocessed, 0, true),
+            (&usual, Method::Post, Cause::Unprocessed, 1, false),
+            (&usual, Method::Post, Cause::GrpcUnavailable, 0, false),
+            (&all, Method::Post, Cause::GrpcUnavailable, 0, true),
+            (&all, Method::Post, Cause::GrpcUnavailable, 1, false),
         ];
         for (plan, method, cause, sent, expected) in table {
             let budget = Budget::new(1.0);
