@@ -1,5 +1,6 @@
 //! Out of descriptors: accepting says so and goes on when there are some again. (One test, because
 //! it lowers the limit of the process.)
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Two connections joined, on both drivers.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
 

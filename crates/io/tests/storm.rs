@@ -1,5 +1,6 @@
 //! Connections given up in every state, by the thousand: nothing leaks. (One test, because it
 //! counts the descriptors of the process.)
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
 

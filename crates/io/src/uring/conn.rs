@@ -12,10 +12,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use io_uring::{cqueue, opcode};
 use smallvec::SmallVec;
@@ -164,8 +166,13 @@ impl Conn {
     // Receiving.
 
     pub(super) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
-        if let Some(result) = self.take_read()? {
-            return Poll::Ready(Ok(result));
+        if self.direct.get() && self.recv.get() == Flight::Idle {
+            // Reading straight from the kernel, a task with a fast sender would never let another
+            // run, nor the pump.
+            ready!(pin!(tokio::task::coop::consume_budget()).poll(cx));
+        }
+        if let Some(chunk) = self.take_read()? {
+            return Poll::Ready(Ok(chunk));
         }
         set_waker(&self.reader, cx);
         if self.recv.get() == Flight::Idle {
@@ -352,9 +359,10 @@ impl Conn {
                     .build()
             }
             (_, Some(_)) => {
-                let mut message = Box::new(Message::new(&queue.slices()));
-                let header = message.header();
-                *self.message.borrow_mut() = Some(message);
+                let mut slot = self.message.borrow_mut();
+                let header = slot
+                    .insert(Box::new(Message::new(&queue.slices())))
+                    .header();
                 opcode::SendMsg::new(fd_of(&self.fd), header)
                     .flags(flags as u32)
                     .build()
@@ -586,5 +594,22 @@ impl fmt::Debug for Conn {
             .field("send", &self.send.get())
             .field("out", &self.out)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // With the stream around it and the room its queues keep: well below 1 KiB.
+        assert!(size_of::<Conn>() <= 400, "{}", size_of::<Conn>());
+        assert!(
+            size_of::<crate::Stream>() <= 136,
+            "{}",
+            size_of::<crate::Stream>()
+        );
+        assert!(size_of::<Chunk>() <= 32, "{}", size_of::<Chunk>());
     }
 }

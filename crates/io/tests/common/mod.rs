@@ -1,4 +1,5 @@
 //! What the behaviour tests share.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::future::Future;
