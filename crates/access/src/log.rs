@@ -41,6 +41,8 @@ pub struct Log {
     format: AccessFormat,
     queue: SyncSender<Message>,
     shared: Arc<Shared>,
+    /// The writer until it is started.
+    idle: Mutex<Option<Writer>>,
 }
 
 /// What the writing threads and the writer share.
@@ -78,18 +80,28 @@ thread_local! {
 }
 
 impl Log {
-    /// Opens the log; `None` for `access = "off"`.
+    /// Opens the log and starts its writer; `None` for `access = "off"`.
     ///
     /// # Errors
     /// The file cannot be opened for appending, or no thread can be started.
     pub fn open(plan: &LogPlan) -> io::Result<Option<Arc<Self>>> {
-        match Sink::open(&plan.access)? {
-            Some(sink) => Self::start(sink, plan.format, QUEUE).map(Some),
-            None => Ok(None),
+        let log = Self::open_idle(plan)?;
+        if let Some(log) = &log {
+            log.start()?;
         }
+        Ok(log)
     }
 
-    fn start(sink: Sink, format: AccessFormat, queue: usize) -> io::Result<Arc<Self>> {
+    /// Opens the log; nothing is written before [`Log::start`]. For a process that drops privileges in between: a thread
+    /// keeps those that it was started with.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending.
+    pub fn open_idle(plan: &LogPlan) -> io::Result<Option<Arc<Self>>> {
+        Ok(Sink::open(&plan.access)?.map(|sink| Self::idle(sink, plan.format, QUEUE)))
+    }
+
+    fn idle(sink: Sink, format: AccessFormat, queue: usize) -> Arc<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let (sender, receiver) = mpsc::sync_channel(queue);
         let shared = Arc::new(Shared::default());
@@ -98,16 +110,28 @@ impl Log {
             receiver,
             shared: Arc::clone(&shared),
         };
-        thread::Builder::new()
-            .name("fathom-access".into())
-            .spawn(move || writer.run())?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             id,
             format,
             queue: sender,
             shared,
-        }))
+            idle: Mutex::new(Some(writer)),
+        })
+    }
+
+    /// Starts the writer; once it runs, this does nothing.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(&self) -> io::Result<()> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = idle.take() {
+            thread::Builder::new()
+                .name("fathom-access".into())
+                .spawn(move || writer.run())?;
+        }
+        Ok(())
     }
 
     /// Logs one record. Never waits: when the writer is too far behind, the record is dropped and counted.

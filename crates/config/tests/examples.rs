@@ -114,8 +114,8 @@ fn everything_means_what_it_says() {
     let fast = plan.pool("postgres").unwrap().health.as_ref().unwrap();
     assert_eq!(
         fast.fast_interval,
-        Duration::from_millis(200),
-        "never slower than the interval"
+        Duration::from_millis(100),
+        "half the interval"
     );
     assert_eq!(
         plan.pool("by-user").unwrap().balance.hash_on,

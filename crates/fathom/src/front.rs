@@ -167,6 +167,11 @@ impl Door {
         }
     }
 
+    /// Counts as an open connection: a worker that finishes takes out its backlog first.
+    pub(crate) fn present(&self) -> Present {
+        self.slot.tally.enter()
+    }
+
     /// `accept` failed.
     pub(crate) fn accept_failed(&self, error: &io::Error) {
         let front = self.slot.front();
@@ -351,6 +356,7 @@ async fn open(
     stream: Stream,
     mut info: ClientInfo,
 ) {
+    let _present = slot.tally.enter();
     let limit = front.opening_timeout();
     if proxied {
         match timer::timeout(limit, proxy_header(&stream, &mut info)).await {

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use fathom_core::Endpoints;
-use fathom_core::plan::Plan;
+use fathom_core::plan::{AdminPlan, Plan};
 use fathom_core::stats::Registry;
 use fathom_upstream::Upstream;
 use tokio::sync::{Notify, mpsc};
@@ -42,6 +42,8 @@ pub(crate) fn run(config: &Path) -> Outcome {
 pub(crate) struct Running {
     /// The file a reload reads.
     config: PathBuf,
+    /// The admin side as it was opened; another `bind` takes a restart.
+    admin: Option<AdminPlan>,
     since: Instant,
     started_unix: std::time::Duration,
     workers: Workers,

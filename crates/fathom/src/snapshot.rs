@@ -68,7 +68,7 @@ impl Snapshot {
             {
                 old.log.clone()
             }
-            _ => Log::open(&plan.log).unwrap_or_else(|e| {
+            _ => Log::open_idle(&plan.log).unwrap_or_else(|e| {
                 errors.push(format!("log.access: {e}"));
                 None
             }),
@@ -174,13 +174,10 @@ impl Snapshot {
         }
     }
 
-    /// Ends what `before` had and this has not.
-    pub(crate) fn retire(&self, before: &Self) {
-        if let Some(old) = &before.log
-            && self.log.as_ref().is_none_or(|new| !Arc::ptr_eq(new, old))
-        {
-            old.close();
-        }
+    /// Starts the access log's writer, if it has not been. Apart from the rest, since its thread keeps the privileges
+    /// that the process has at that moment.
+    pub(crate) fn start_log(&self) -> std::io::Result<()> {
+        self.log.as_ref().map_or(Ok(()), |log| log.start())
     }
 }
 

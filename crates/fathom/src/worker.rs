@@ -26,6 +26,9 @@ use crate::sockets::{Key, Open, Transport};
 /// How long `accept` pauses when the machine has no descriptors or memory left: the kernel keeps clients waiting.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// The most connections taken from a socket that is being closed: its backlog.
+const LAST_CLIENTS: usize = 4096;
+
 /// What a worker is told.
 pub(crate) enum Command {
     /// Serve this from now on; the answer comes when it does.
@@ -140,6 +143,7 @@ impl State {
         snapshot: &Arc<Snapshot>,
         mut sockets: HashMap<Key, Open>,
     ) -> io::Result<()> {
+        let mut result = Ok(());
         let mut slots = HashMap::new();
         let mut gone = Vec::new();
         for front in &snapshot.fronts {
@@ -182,7 +186,14 @@ impl State {
                     if let Some(old) = old {
                         old.stop.start();
                     }
-                    start(open, Rc::new(RefCell::new(door)), self.fatal.clone())?
+                    match start(open, Rc::new(RefCell::new(door)), self.fatal.clone()) {
+                        Ok(serving) => serving,
+                        Err(error) => {
+                            // The others are served all the same.
+                            result = Err(error);
+                            continue;
+                        }
+                    }
                 }
             };
             kept.insert(bound.key, serving);
@@ -193,7 +204,7 @@ impl State {
         for slot in gone {
             slot.drain();
         }
-        Ok(())
+        result
     }
 
     fn finish(&mut self) {
@@ -246,12 +257,13 @@ async fn or_fatal(task: impl Future<Output = ()>, fatal: Rc<Notify>) {
 }
 
 async fn accept(listener: Listener, door: Rc<RefCell<Door>>, stop: Drain) {
+    let _present = door.borrow().present();
     let mut stopped = stop.started();
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.accept() => accepted,
             () = &mut stopped => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => door.borrow().enter(stream, peer),
@@ -263,9 +275,11 @@ async fn accept(listener: Listener, door: Rc<RefCell<Door>>, stop: Drain) {
     }
     // Connections that the kernel has completed already are clients like any other: they are not refused for
     // having come a moment before the end.
-    while let Ok(Ok((stream, peer))) =
-        timer::timeout(Duration::from_millis(1), listener.accept()).await
-    {
-        door.borrow().enter(stream, peer);
+    // As many as a backlog holds: whoever keeps coming does not keep it open.
+    for _ in 0..LAST_CLIENTS {
+        match listener.try_accept() {
+            Ok(Some((stream, peer))) => door.borrow().enter(stream, peer),
+            _ => break,
+        }
     }
 }

@@ -152,12 +152,12 @@ impl Write for Gate {
 #[test]
 fn a_stuck_reader_costs_records_not_time() {
     let gate = Gate::default();
-    let log = Log::start(
+    let log = Log::idle(
         Sink::new(Box::new(gate.clone()), None),
         AccessFormat::Json,
         2,
-    )
-    .unwrap();
+    );
+    log.start().unwrap();
     let total = 40 * HAND_OVER as u64 / 100;
     for _ in 0..total {
         log.write(&record("web")); // would hang here if it waited
@@ -190,12 +190,12 @@ impl Write for Disk {
 fn a_full_disk_is_counted_and_survived() {
     let disk = Disk::default();
     disk.0.lock().unwrap().0 = true;
-    let log = Log::start(
+    let log = Log::idle(
         Sink::new(Box::new(disk.clone()), None),
         AccessFormat::Logfmt,
         8,
-    )
-    .unwrap();
+    );
+    log.start().unwrap();
     log.write(&record("lost"));
     eventually("the loss is counted", || log.dropped() == 1);
     assert!(log.last_error().is_some());

@@ -31,7 +31,7 @@ pub(super) fn health(cx: &mut Cx<'_>, f: Fields<'_>) -> Option<HealthPlan> {
         fall: f.integer_or_default("fall"),
         fast_interval: f
             .parsed("fast_interval", form::duration_not_zero)
-            .unwrap_or(Duration::from_secs(1).min(interval)),
+            .unwrap_or(Duration::from_secs(1).min(interval / 2)),
         port: f.integer("port"),
         origin: cx.origin(f.span),
     };

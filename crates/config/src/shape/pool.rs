@@ -241,7 +241,7 @@ static HEALTH: Section = Section {
         optional(
             "fast_interval",
             Kind::Text(&DURATION),
-            "Between checks while a state is changing; by default the interval, at most 1s.",
+            "Between checks while a state is changing; by default half the interval, at most 1s.",
         ),
         optional(
             "port",

@@ -124,7 +124,8 @@ pub struct HealthPlan {
     pub rise: u32,
     /// Failures to go down. Default 3.
     pub fall: u32,
-    /// Interval while a state is changing. Default: the interval, at most 1 s.
+    /// Interval while a state is changing. Default: half the interval, at most 1 s; so a server that crashes is out after
+    /// at most twice the interval with the default `fall`.
     pub fast_interval: Duration,
     /// Another port to check.
     pub port: Option<u16>,

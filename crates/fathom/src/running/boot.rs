@@ -67,6 +67,10 @@ pub(crate) fn boot(config: &Path) -> Result<Started, Failure> {
     if let Some(user) = &plan.runtime.user {
         privileges::drop_to(user, &plan).map_err(Failure::machine)?;
     }
+    // Only now: a thread started before would have kept the privileges.
+    snapshot
+        .start_log()
+        .map_err(|e| Failure::machine(format_args!("log.access: {e}")))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
@@ -78,6 +82,7 @@ pub(crate) fn boot(config: &Path) -> Result<Started, Failure> {
         .map_err(|e| Failure::machine(format_args!("cannot start the worker threads: {e}")))?;
     let running = Arc::new(Running {
         config: config.to_owned(),
+        admin: plan.admin.clone(),
         since: Instant::now(),
         started_unix: fathom_io::clock::unix_now(),
         workers,
@@ -180,7 +185,8 @@ impl Running {
         let snapshot = self.snapshot.load_full();
         let sockets = self.sockets.lock().expect("no panic while held");
         if let Err(error) = self.workers.restart(id, &snapshot, &sockets) {
-            tracing::error!("worker {id} cannot be started again: {error}");
+            tracing::error!("worker {id} cannot be started again yet: {error}");
+            self.workers.retry(id);
         }
     }
 

@@ -86,10 +86,12 @@ impl Control for Running {
     }
 
     fn token(&self) -> Option<String> {
-        self.plan()
-            .admin
-            .as_ref()
-            .and_then(|admin| admin.token.clone())
+        let opened = self.admin.as_ref()?;
+        match &self.plan().admin {
+            // A token that the new file leaves out may be left out only where the file says it listens.
+            Some(new) if new.bind == opened.bind => new.token.clone(),
+            _ => opened.token.clone(),
+        }
     }
 
     fn reload(self: Arc<Self>) -> Answer<PlanReport> {
@@ -117,7 +119,18 @@ impl Control for Running {
             let loaded = tokio::task::spawn_blocking(load)
                 .await
                 .map_err(|e| e.to_string())?;
-            let new = loaded.map_err(|errors| errors.render(false))?.plan;
+            // Without a token whoever asks may be any user of the machine, and is not shown the lines of files that this
+            // process can read and they cannot.
+            let shown = self.token().is_some();
+            let new = loaded
+                .map_err(|errors| match shown {
+                    true => errors.render(false),
+                    false => format!(
+                        "the configuration is not valid ({} errors); `fathom check` shows them",
+                        errors.len()
+                    ),
+                })?
+                .plan;
             let old = self.snapshot.load().plan.clone();
             Ok(PlanReport {
                 changes: changes(&old, &new),

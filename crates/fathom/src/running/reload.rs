@@ -79,27 +79,32 @@ impl Running {
         let snapshot = Snapshot::build(plan.clone(), Some(before), &self.endpoints, &self.stats)
             .map_err(join)?;
         let snapshot = Arc::new(snapshot);
+        snapshot
+            .start_log()
+            .map_err(|e| format!("log.access: {e}"))?;
         self.open_sockets(&wanted).await?;
         // From here on nothing is refused any more: the new sockets exist, the files were read.
         self.upstream.apply(&snapshot.pool_list());
         if let Err(error) = self.apply_packets(&snapshot) {
-            self.upstream.apply(&before.pool_list());
-            let old = sockets::wanted(&before.plan);
-            self.sockets
-                .lock()
-                .expect("no panic while held")
-                .close_unwanted(&old);
+            self.back_to(before);
             return Err(error);
         }
         crate::logging::set(plan.log.level);
-        let pending = {
+        let begun = {
             let open = self.sockets.lock().expect("no panic while held");
-            self.workers
-                .begin(&snapshot, &open)
-                .map_err(|e| e.to_string())?
+            self.workers.begin(&snapshot, &open)
+        };
+        let pending = match begun {
+            Ok(pending) => pending,
+            Err(error) => {
+                self.back_to(before);
+                return Err(format!("the machine refused: {error}"));
+            }
         };
         self.snapshot.store(snapshot.clone());
-        settled(pending).await?;
+        if let Err(error) = settled(pending).await {
+            tracing::error!("the new configuration is in force, but {error}");
+        }
         self.sockets
             .lock()
             .expect("no panic while held")
@@ -107,8 +112,20 @@ impl Running {
         self.stats.keep(&plan);
         self.watch_certificates(&snapshot);
         self.warn_of_expiry();
-        snapshot.retire(before);
         Ok(())
+    }
+
+    /// Undoes what was prepared for a configuration that does not come into force.
+    fn back_to(&self, before: &Arc<Snapshot>) {
+        self.upstream.apply(&before.pool_list());
+        if let Err(error) = self.apply_packets(before) {
+            tracing::error!("{error}");
+        }
+        let old = sockets::wanted(&before.plan);
+        self.sockets
+            .lock()
+            .expect("no panic while held")
+            .close_unwanted(&old);
     }
 
     /// Opens what is wanted and not open yet. A listener that a reload took away and the next brings back finds its

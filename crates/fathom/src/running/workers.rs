@@ -1,5 +1,6 @@
 //! The data-path threads and who watches over them.
 
+use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,11 +12,14 @@ use fathom_io::{Driver, WorkerOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::snapshot::Snapshot;
-use crate::sockets::Sockets;
+use crate::sockets::{Key, Open, Sockets};
 use crate::worker::{self, Command};
 
 /// How long a worker may take to say that it serves a new configuration.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Before a worker that could not be started again is given another try.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// All workers.
 pub(super) struct Workers {
@@ -96,25 +100,31 @@ impl Workers {
 
     /// Has every worker serve `snapshot`; [`settled`] waits until all do.
     pub(super) fn begin(&self, snapshot: &Arc<Snapshot>, sockets: &Sockets) -> io::Result<Pending> {
-        (0..self.count())
-            .map(|id| Ok((id, self.send(id, snapshot, sockets)?)))
-            .collect()
+        // All of them first: what can fail, fails before the first worker is told.
+        let shares: Vec<_> = (0..self.count())
+            .map(|id| sockets.of_worker(id))
+            .collect::<io::Result<_>>()?;
+        Ok(shares
+            .into_iter()
+            .enumerate()
+            .map(|(id, share)| (id, self.send(id, snapshot, share)))
+            .collect())
     }
 
     fn send(
         &self,
         id: usize,
         snapshot: &Arc<Snapshot>,
-        sockets: &Sockets,
-    ) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+        sockets: HashMap<Key, Open>,
+    ) -> oneshot::Receiver<io::Result<()>> {
         let (done, answer) = oneshot::channel();
         let command = Command::Apply {
             snapshot: snapshot.clone(),
-            sockets: sockets.of_worker(id)?,
+            sockets,
             done,
         };
         let _ = self.threads()[id].commands.send(command); // a dead worker's answer is dropped with the command
-        Ok(answer)
+        answer
     }
 
     /// Starts a dead worker again.
@@ -124,11 +134,22 @@ impl Workers {
         snapshot: &Arc<Snapshot>,
         sockets: &Sockets,
     ) -> io::Result<()> {
+        let share = sockets.of_worker(id)?;
         let thread = self.spawn(id)?;
         if let Some(old) = std::mem::replace(&mut self.threads()[id], thread).handle {
             let _ = old.join(); // it has already said why it ended
         }
-        self.send(id, snapshot, sockets).map(drop)
+        drop(self.send(id, snapshot, share));
+        Ok(())
+    }
+
+    /// Has the worker that could not be started be tried again, after a pause.
+    pub(super) fn retry(&self, id: usize) {
+        let died = self.died.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(RESTART_PAUSE).await;
+            let _ = died.send(id); // the process may be ending
+        });
     }
 
     /// Has every worker stop accepting, and waits until their connections have ended, or for `grace`.
