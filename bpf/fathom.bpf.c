@@ -8,6 +8,7 @@
  *                     lists, rates, SYN challenge -> choose -> remember -> (as above)
  *
  * User space (crates/packet) owns every table; the program owns flows and counters. */
+#include "decap.h"
 #include "icmp.h"
 
 #ifdef FATHOM_BENCH

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a command's data goes to stdout")]
 
 mod bench;
+mod bpf;
 mod fuzz;
 mod packages;
 mod shell;
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
   tidy                   the rules no compiler checks: floors, unsafe code, licences, paths, file sizes
   bench [CASE...] [--rounds N] [--json FILE] [--list]
                          Fathom beside its peers; see bench/README.md
+  bpf [--check]          builds bpf/ with Debian's clang 14 and writes the committed objects, or compares
   fuzz-smoke [SECONDS]   each fuzz target for a few seconds (needs cargo-fuzz and a nightly toolchain)
   packages               the Debian packages that tests and benches use, and what is missing here
 ";
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("tidy") => tidy::command(),
         Some("bench") => bench::run(rest),
+        Some("bpf") => bpf::command(rest),
         Some("fuzz-smoke") => fuzz::run(rest),
         Some("packages") => packages::list(),
         Some("help" | "--help" | "-h") => {

@@ -186,6 +186,10 @@ impl Listening {
         self.binds.iter().map(|b| b.owner)
     }
 
+    pub(crate) fn bind_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.binds.iter().map(|b| b.address.ip())
+    }
+
     pub(crate) fn target_owners(&self) -> impl Iterator<Item = u64> + '_ {
         self.servers.values().map(|s| s.owner)
     }
@@ -390,10 +394,16 @@ impl Listening {
             let family = |a: &&IpAddr| a.is_ipv6() == address.is_ipv6();
             let mut sources: Vec<IpAddr> =
                 self.packet.sources.iter().filter(family).copied().collect();
+            let interface_own = plane.addresses_towards(&hop);
             if sources.is_empty() {
-                sources.extend(hop.source);
+                // Not an address that clients use: a server in DSR may have it too, and would answer itself.
+                let mut own = hop
+                    .source
+                    .into_iter()
+                    .chain(interface_own.iter().filter(family).copied());
+                sources.extend(own.find(|a| !plane.vips.contains(a)).or(hop.source));
             }
-            t.own_first = plane.own.group(&plane.object, &sources, hop.source)?;
+            t.own_first = plane.own.group(&plane.object, &sources, &interface_own)?;
             t.own_count = sources.len() as u16;
             t.outer = sources.first().map_or([0; 16], |a| octets(*a));
         }

@@ -182,20 +182,25 @@ impl Object {
             loader.map_pin_path(name, path);
         }
         let mut ebpf = loader.load(bytes).map_err(refused)?;
-        for name in ["fathom", "fathom_pass"] {
-            let program: &mut Xdp = ebpf
-                .program_mut(name)
-                .ok_or_else(|| {
-                    Refused::For(Error::Load {
-                        why: format!("it has no function {name}"),
-                    })
-                })?
-                .try_into()
-                .map_err(refused)?;
+        for (_, program) in ebpf.programs_mut() {
+            let program: &mut Xdp = program.try_into().map_err(refused)?;
             program.load().map_err(refused)?;
         }
         let maps = Maps::take(&mut ebpf, sizes, cpus).map_err(Refused::For)?;
         Ok((maps, ebpf))
+    }
+
+    /// For the benchmark's build: sets the frame it makes, the same on every CPU.
+    pub(crate) fn set_bench(&mut self, state: [u8; 96]) -> Result<(), Error> {
+        let odd = |e: &dyn std::fmt::Display| Error::Load { why: e.to_string() };
+        let map = self
+            .ebpf
+            .map_mut("bench")
+            .ok_or_else(|| odd(&"it is not the benchmark's build"))?;
+        let mut map = aya::maps::PerCpuArray::<_, [u8; 96]>::try_from(map).map_err(|e| odd(&e))?;
+        let values = vec![state; self.cpus as usize];
+        let values = aya::maps::PerCpuValues::try_from(values).map_err(|e| odd(&e))?;
+        map.set(0, values, 0).map_err(|e| odd(&e))
     }
 
     /// The program.

@@ -71,7 +71,7 @@ impl Pins {
 
     /// Interfaces with a pinned link (by the name they had).
     pub(crate) fn links(&self) -> Vec<String> {
-        self.names()
+        names(&self.home)
             .into_iter()
             .filter_map(|n| n.strip_prefix("link-").map(str::to_owned))
             .collect()
@@ -79,16 +79,9 @@ impl Pins {
 
     /// Layouts with pinned maps.
     pub(crate) fn layouts(&self) -> Vec<u32> {
-        self.names()
+        names(&self.home)
             .into_iter()
             .filter_map(|n| n.strip_prefix("layout-")?.parse().ok())
-            .collect()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.home).into_iter().flatten().flatten();
-        entries
-            .filter_map(|e| e.file_name().into_string().ok())
             .collect()
     }
 
@@ -105,12 +98,20 @@ impl Pins {
         remove_tree(&self.home)?;
         // The last one out takes the mount away; others' state, or somebody in it, keeps it.
         if let Some(root) = self.home.parent()
-            && fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_none())
+            && !names(root).iter().any(|n| n.starts_with("net-"))
         {
             let _ = unmount_outside(root);
         }
         Ok(())
     }
+}
+
+/// What lies in a directory. (A bpf file system has files of the kernel's own in its root.)
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect()
 }
 
 /// bpffs has no `remove_dir_all`-friendly d_type for pins: two levels by hand.

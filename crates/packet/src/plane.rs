@@ -16,7 +16,7 @@ use crate::error::Unreachable;
 use crate::listen::Listening;
 use crate::object::{Object, Sizes};
 use crate::pins::Pins;
-use crate::resolver::Resolver;
+use crate::resolver::{Hop, Resolver};
 use crate::samples::octets;
 use crate::slots::{Regions, Slots};
 use crate::stats::ListenerStats;
@@ -42,6 +42,8 @@ pub struct Plane {
     pub(crate) regions: Regions,
     pub(crate) resolver: Resolver,
     pub(crate) own: OwnAddresses,
+    /// Addresses clients use.
+    pub(crate) vips: HashSet<IpAddr>,
     usage: Usage,
     notes: Vec<String>,
     settled: bool,
@@ -106,6 +108,7 @@ impl Plane {
             listeners: Vec::new(),
             resolver,
             own: OwnAddresses::default(),
+            vips: HashSet::new(),
             usage: Usage::default(),
             notes,
             settled: true,
@@ -141,6 +144,7 @@ impl Plane {
             })?;
             wanted.push(Listening::new(plan, packet, &pool)?);
         }
+        self.vips = wanted.iter().flat_map(Listening::bind_addresses).collect();
         self.lists(&wanted)?;
         self.resolver.keep_only(|_| false);
         let before = std::mem::take(&mut self.listeners);
@@ -192,6 +196,13 @@ impl Plane {
         let done = listening.serve(self, &pool, now);
         self.listeners[index] = listening;
         done
+    }
+
+    /// The addresses of the interface towards a server.
+    pub(crate) fn addresses_towards(&self, hop: &Hop) -> Vec<IpAddr> {
+        sys::ifname(hop.ifindex)
+            .and_then(|name| sys::addresses_of(&name).ok())
+            .unwrap_or_default()
     }
 
     /// Whether checksums that meet the program may be unfinished.
@@ -443,13 +454,13 @@ pub(crate) struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// The place of a group, written to the table if it is new. `shared` is the address the kernel itself uses: its own
+    /// The place of a group, written to the table if it is new. `shared` are those the kernel itself uses: its own
     /// connections' ports are left to it.
     pub(crate) fn group(
         &mut self,
         object: &Object,
         addresses: &[IpAddr],
-        shared: Option<IpAddr>,
+        shared: &[IpAddr],
     ) -> Result<u16, Error> {
         if let Some(first) = self.groups.get(addresses) {
             return Ok(*first);
@@ -461,7 +472,7 @@ impl OwnAddresses {
         }
         let first = self.next as u16;
         for address in addresses {
-            let (port_low, ports) = if Some(*address) == shared {
+            let (port_low, ports) = if shared.contains(address) {
                 beside_ephemeral()
             } else {
                 (1024, 64_512)

@@ -1,7 +1,7 @@
 //! The program without an interface: tables written by hand, packets run through it by `BPF_PROG_TEST_RUN`. For tests
 //! and benchmarks.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use fathom_wire::packet::{
     Own, PacketReason, Service, ServiceCounters, TablePair, Target, TargetCounters, VipKey,
@@ -11,7 +11,7 @@ pub use crate::sys::{Outcome, live_frames, test_run};
 
 use crate::object::Object;
 use crate::table::bytes_of;
-use crate::{Error, Options, Sizes, lists};
+use crate::{Error, Options, Sizes, lists, sys};
 
 /// A loaded program with tables of its own.
 #[derive(Debug)]
@@ -113,7 +113,40 @@ impl Trial {
         )
     }
 
-    /// A function of the program: `fathom`, or `fathom_pass`.
+    /// For the benchmark's build (`bpf/bench.h`): the frame every run begins with, and how many clients take turns (0 = each
+    /// one new).
+    ///
+    /// # Errors
+    /// If it is another build.
+    pub fn bench_frame(&mut self, frame: &[u8], flows: u32) -> Result<(), Error> {
+        let mut state = [0u8; 96];
+        let head = frame.get(..42).ok_or(Error::Load {
+            why: "the frame is too short".into(),
+        })?;
+        state[..42].copy_from_slice(head);
+        state[42..44].copy_from_slice(&(frame.len() as u16).to_ne_bytes());
+        state[44..48].copy_from_slice(&flows.to_ne_bytes());
+        self.object.set_bench(state)
+    }
+
+    /// Attaches a function to an interface of the calling thread's namespace, for as long as the descriptor is kept.
+    ///
+    /// # Errors
+    /// The system call's, or no such interface.
+    pub fn attach(&self, name: &str, interface: &str, native: bool) -> Result<OwnedFd, Error> {
+        let ifindex = sys::ifindex(interface).ok_or_else(|| Error::NoInterface {
+            interface: interface.into(),
+            present: Vec::new(),
+        })?;
+        let mode = if native {
+            sys::DRIVER_MODE
+        } else {
+            sys::SKB_MODE
+        };
+        sys::attach(self.object.program(name)?, ifindex, mode).map_err(Error::system("attaching"))
+    }
+
+    /// A function of the program: `fathom`, `fathom_pass` or `fathom_decap`.
     ///
     /// # Errors
     /// If there is none of that name.

@@ -1,6 +1,7 @@
 //! Packet tables: a packet in words goes through the program, a verdict and a packet in words come out.
 //! Run by `BPF_PROG_TEST_RUN`: no interface is touched.
 
+#[path = "support/frames.rs"]
 mod common;
 
 use std::net::IpAddr;

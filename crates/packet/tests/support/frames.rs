@@ -1,5 +1,5 @@
 //! Frames in words: built from a line, told back as one.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::net::IpAddr;
 
