@@ -65,6 +65,8 @@ pub enum Exchange<'a> {
     Tcp,
     /// A UDP flow at `stream` depth.
     Udp,
+    /// A flow that began at `packet` depth, one of those that are sampled. Its bytes are not known.
+    Packet,
 }
 
 /// A request and its answer. Empty bytes stand for "not known" or "not sent".

@@ -6,15 +6,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use fathom_access::{Exchange, Log, Record};
 use fathom_admin::{Packet, PacketListener, PacketServer};
 use fathom_core::plan::{DepthPlan, Plan};
 use fathom_io::clock;
-use fathom_packet::{Options, Plane};
+use fathom_packet::{FlowRecord, Options, Plane};
 
 use crate::snapshot::Snapshot;
 
 /// How often health, drains and weights are carried into the kernel. Twice as often as the 50 ms that a change may take.
 const SYNC: Duration = Duration::from_millis(25);
+
+/// Sampled flows taken from the ring buffer between two syncs; more are lost, as samples may be.
+const FLOWS_A_TURN: usize = 1024;
 
 /// The plane and its thread.
 pub(crate) struct Packets {
@@ -22,6 +26,35 @@ pub(crate) struct Packets {
     served: Arc<ArcSwap<Option<Arc<Snapshot>>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// A sampled flow in the access log.
+fn write(log: &Log, snapshot: &Snapshot, flow: &FlowRecord) {
+    let plan = &snapshot.plan;
+    let pool = plan
+        .listeners
+        .iter()
+        .find(|l| *l.name == *flow.listener)
+        .and_then(|l| match &l.depth {
+            DepthPlan::Packet(packet) => Some(&*packet.pool),
+            _ => None,
+        });
+    log.write(&Record {
+        time: clock::unix_now(),
+        client: flow.client,
+        listener: &flow.listener,
+        route: None,
+        pool,
+        server: Some(&flow.server.to_string()),
+        request_bytes: 0,
+        response_bytes: 0,
+        duration: Duration::ZERO,
+        connect: None,
+        retries: u32::from(flow.moved),
+        reason: None,
+        tls: None,
+        exchange: Exchange::Packet,
+    });
 }
 
 /// Whether a plan has listeners at this depth.
@@ -92,10 +125,13 @@ impl Packets {
                     continue;
                 };
                 let lookup = |name: &str| snapshot.pool(name).cloned();
-                let result = plane
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .sync(&lookup, clock::precise());
+                let mut plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
+                let result = plane.sync(&lookup, clock::precise());
+                let flows = plane.flows(FLOWS_A_TURN);
+                drop(plane);
+                if let Some(log) = &snapshot.log {
+                    flows.iter().for_each(|flow| write(log, &snapshot, flow));
+                }
                 let error = result.err().map(|e| e.to_string()).unwrap_or_default();
                 // The same failure forty times a second is one line.
                 if error != last_error && !error.is_empty() {

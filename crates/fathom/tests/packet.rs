@@ -120,7 +120,7 @@ impl Net {
 
     fn config(&self, depth: &str) -> PathBuf {
         let packet = if depth == "packet" {
-            "packet = { interface = \"eth0\", forward = \"nat\" }"
+            "packet = { interface = \"eth0\", forward = \"nat\", flow_log = 1 }"
         } else {
             ""
         };
@@ -129,7 +129,7 @@ impl Net {
 [admin]
 bind = "unix:{dir}/admin.sock"
 [log]
-access = "off"
+access = "{dir}/access.log"
 [listeners.web]
 bind = "{VIP}:80"
 depth = "{depth}"
@@ -291,6 +291,16 @@ fn traffic_survives_the_process_and_the_next_one_takes_it_over() {
     assert!(status.contains("taken over"), "{status}");
     assert_eq!(held.ask(), server, "the flow outlives the restart");
     net.both_answer();
+
+    // Every flow is sampled here (flow_log = 1), and stands in the access log.
+    wait::until("flows are logged", || {
+        let log = std::fs::read_to_string(net.dir.path().join("access.log")).unwrap_or_default();
+        log.lines().any(|l| {
+            l.contains(r#""kind":"packet""#)
+                && l.contains("10.77.0.2")
+                && l.contains(r#""pool":"web""#)
+        })
+    });
 
     // Drained: nothing new, but what it has goes on.
     assert!(

@@ -17,6 +17,7 @@ pub(super) fn encode(out: &mut Vec<u8>, record: &Record<'_>, time: &TimeText) {
         Exchange::Http(r) => (r.method, r.path, r.version, r.status),
         Exchange::Tcp => (b"TCP".as_slice(), record.listener.as_bytes(), "", None),
         Exchange::Udp => (b"UDP".as_slice(), record.listener.as_bytes(), "", None),
+        Exchange::Packet => (b"PACKET".as_slice(), record.listener.as_bytes(), "", None),
     };
     escape::combined(out, method);
     out.push(b' ');

@@ -11,6 +11,7 @@ pub(super) fn encode(out: &mut Vec<u8>, record: &Record<'_>, time: &TimeText) {
         Exchange::Http(_) => b"\",\"kind\":\"http\",\"client\":\"".as_slice(),
         Exchange::Tcp => b"\",\"kind\":\"tcp\",\"client\":\"",
         Exchange::Udp => b"\",\"kind\":\"udp\",\"client\":\"",
+        Exchange::Packet => b"\",\"kind\":\"packet\",\"client\":\"",
     });
     socket_addr(out, record.client);
     out.push(b'"');
