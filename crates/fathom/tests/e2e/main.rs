@@ -14,6 +14,7 @@ mod bad;
 mod basics;
 mod commands;
 mod demo;
+mod heavy;
 mod reload;
 mod seen;
 mod shutdown;
