@@ -135,7 +135,11 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.stats.here().active.add(-1);
+        let cells = self.stats.here();
+        cells.active.add(-1);
+        if std::thread::panicking() {
+            cells.reasons.count(Reason::Internal); // the connection's task is being unwound
+        }
     }
 }
 

@@ -427,6 +427,10 @@ fn a_panic_in_a_connection(io: Io) {
     }
     let mut third = open();
     assert!(third.get("/").is_err(), "its connection is closed");
+    let internal = [("listener", "web"), ("reason", "internal")];
+    wait::until("the panic to be counted", || {
+        fathom.metric("fathom_listener_failures_total", &internal) == 1.0
+    });
     for other in &mut others {
         assert_eq!(other.get("/").unwrap().text(), "a");
     }

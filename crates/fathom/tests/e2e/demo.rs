@@ -132,7 +132,7 @@ fn what_it_prints_can_be_opened() {
     if let Some(curl) = need::program("curl") {
         let secure = demo.addresses("https://")[0];
         let url = format!("https://{secure}/");
-        run(Command::new(curl).args(["-ksSf", "--http1.1", "--max-time", "30", &url])).ok();
+        run(Command::new(curl).args(["-ksSf", "--max-time", "30", &url])).ok();
     }
     // Visitors come by themselves.
     let requests = || {

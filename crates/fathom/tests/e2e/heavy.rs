@@ -1,6 +1,9 @@
 //! Real programs on both sides: what Debian packages, unmodified. Each is skipped aloud where it is missing.
 
+mod browser;
 mod dns;
+mod grpc;
+mod h2;
 mod nginx;
 mod postgres;
 mod program;

@@ -2,11 +2,13 @@
 
 use std::process::Command;
 
-use fathom_testbed::need;
+use fathom_testbed::certs::Authority;
+use fathom_testbed::fathom::Builder;
+use fathom_testbed::{need, wait};
 
 use super::drivers;
 use super::program::Program;
-use crate::support::{Ask, run};
+use crate::support::{Ask, BINARY, run};
 
 const SERVER: &str = r#"
 import asyncio, websockets.asyncio.server as server
@@ -21,9 +23,13 @@ asyncio.run(main())
 "#;
 
 const CLIENT: &str = r#"
-import asyncio, sys, websockets.asyncio.client as client
+import asyncio, ssl, sys, websockets.asyncio.client as client
 async def main():
-    async with client.connect(sys.argv[1], max_size=None, open_timeout=60, proxy=None) as ws:
+    secure = {}
+    if sys.argv[1].startswith("wss:"):
+        secure["ssl"] = ssl.create_default_context(cafile="authority.pem")
+        secure["server_hostname"] = "a.test"
+    async with client.connect(sys.argv[1], max_size=None, open_timeout=60, proxy=None, **secure) as ws:
         await ws.send("hello")
         assert await ws.recv() == "hello"
         big = bytes(range(256)) * 4096
@@ -46,22 +52,37 @@ fn websockets_of_python() {
     };
     let (_server, port) = Program::start_and_hear(Command::new(python).args(["-c", SERVER]));
     for io in drivers() {
-        let fathom = io.start(
+        let builder = Builder::new(BINARY);
+        let at = builder.directory();
+        let authority = Authority::new();
+        std::fs::write(at.join("authority.pem"), authority.pem()).unwrap();
+        let _ = authority.issue(&["a.test"]).write(at, "a");
+        let fathom = io.start_by(
+            builder,
             r#"
             [listeners.web]
-            bind = "127.0.0.1:{web}"
+            bind = ["127.0.0.1:{web}", "127.0.0.1:{secure}"]
             depth = "http"
             pool = "app"
+            [listeners.web.tls]
+            bind = "127.0.0.1:{secure}"
+            certificates = [{ cert = "a.pem", key = "a.key" }]
             [pools.app]
             servers = ["127.0.0.1:<port>"]
             "#,
             &[("port", &port)],
         );
-        let url = format!("ws://{}/chat", fathom.address("web"));
-        let said = run(Command::new(python).args(["-c", CLIENT, &url])).ok();
-        assert_eq!(said.trim(), "ok");
+        for (scheme, listener) in [("ws", "web"), ("wss", "secure")] {
+            let url = format!("{scheme}://{}/chat", fathom.address(listener));
+            let said = run(Command::new(python)
+                .args(["-c", CLIENT, &url])
+                .current_dir(fathom.directory()));
+            assert_eq!(said.ok().trim(), "ok");
+        }
         let upgraded = [("listener", "web"), ("class", "1xx")];
-        assert_eq!(fathom.metric("fathom_http_responses_total", &upgraded), 1.0);
+        wait::until("both to be counted", || {
+            fathom.metric("fathom_http_responses_total", &upgraded) == 2.0
+        });
         fathom.stop();
     }
 }
