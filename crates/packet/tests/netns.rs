@@ -1,4 +1,5 @@
 //! End to end through namespaces: client, switch, Fathom, servers. Needs root; skipped aloud without.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 #[path = "support/frames.rs"]
 mod common;

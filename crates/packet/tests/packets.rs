@@ -1,5 +1,6 @@
 //! Packet tables: a packet in words goes through the program, a verdict and a packet in words come out.
 //! Run by `BPF_PROG_TEST_RUN`: no interface is touched.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 #[path = "support/frames.rs"]
 mod common;

@@ -1,3 +1,4 @@
+#![allow(clippy::type_complexity, reason = "rows of tables")]
 use http::Request;
 
 use super::*;
