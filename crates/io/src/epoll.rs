@@ -3,7 +3,7 @@
 //! A write is tried at once; what the kernel does not take is queued, and a task that lives as
 //! long as something is queued sends the rest.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
+use tokio::task::AbortHandle;
 
 use crate::buffer::{self, Chunk, SIZES};
 use crate::outgoing::Outgoing;
@@ -31,8 +32,8 @@ struct Conn {
     /// Size class of the next read buffer.
     class: Cell<u8>,
     out: WriteSide,
-    /// A task is sending what is queued.
-    flushing: Cell<bool>,
+    /// The task that is sending what is queued.
+    flusher: RefCell<Option<AbortHandle>>,
     /// The stream was reset: the socket closes with RST, whoever still holds it.
     aborted: Cell<bool>,
 }
@@ -48,7 +49,7 @@ impl Stream {
             maybe_readable: Cell::new(false),
             class: Cell::new(0),
             out: WriteSide::default(),
-            flushing: Cell::new(false),
+            flusher: RefCell::default(),
             aborted: Cell::new(false),
         })))
     }
@@ -212,7 +213,7 @@ impl Stream {
     /// The last cork is gone: one call for all that was written meanwhile.
     pub(crate) fn uncorked(&self) {
         let conn = &self.0;
-        if conn.flushing.get() || conn.out.queued() == 0 {
+        if conn.flusher.borrow().is_some() || conn.out.queued() == 0 {
             return;
         }
         match conn.send_queued() {
@@ -232,17 +233,21 @@ impl Stream {
     }
 
     pub(crate) fn reset(&self) {
+        let conn = &self.0;
         sys::abort_on_close(self.fd());
-        self.0.aborted.set(true);
-        self.0
-            .out
-            .fail(&io::Error::from_raw_os_error(libc::ECONNABORTED));
+        conn.aborted.set(true);
+        conn.fail(&io::Error::from_raw_os_error(libc::ECONNABORTED));
+        // It would wait, and hold the descriptor, for as long as the peer takes nothing.
+        if let Some(flusher) = conn.flusher.take() {
+            flusher.abort();
+        }
     }
 
     fn start_flushing(&self) {
         let conn = &self.0;
-        if conn.out.corks.get() == 0 && worker::is_running() && !conn.flushing.replace(true) {
-            spawn(Rc::clone(conn).flush());
+        if conn.out.corks.get() == 0 && worker::is_running() && conn.flusher.borrow().is_none() {
+            let task = spawn(Rc::clone(conn).flush());
+            conn.flusher.replace(Some(task.abort_handle()));
         }
     }
 }
@@ -324,7 +329,7 @@ impl Conn {
                 }
             }
         }
-        self.flushing.set(false);
+        self.flusher.take();
     }
 }
 

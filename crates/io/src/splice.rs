@@ -85,3 +85,72 @@ fn splice(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::task::Poll;
+
+    use super::*;
+    use crate::{ConnectOptions, Driver, Stream, Target, block_on, sys};
+
+    async fn connected() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::Ip(listener.local_addr().unwrap());
+        let stream = Stream::connect(target, &ConnectOptions::default()).await;
+        (stream.unwrap(), listener.accept().unwrap().0)
+    }
+
+    /// A reset while a splice waits for a receiver that reads nothing.
+    async fn reset_while_full() {
+        let (from, mut source) = connected().await;
+        source.set_nonblocking(true).unwrap();
+        let (to, sink) = connected().await;
+        let mut pipe = Pipe::take().unwrap();
+        let data = vec![7; 64 << 10];
+        loop {
+            while pipe.held() > 0 {
+                let pending = poll_fn(|cx| match to.poll_empty(cx, &mut pipe) {
+                    Poll::Ready(result) => Poll::Ready(result.map(|_| false)),
+                    Poll::Pending => Poll::Ready(Ok(true)),
+                });
+                if pending.await.unwrap() {
+                    // The kernel is told to wait.
+                    tokio::task::yield_now().await;
+                    to.reset();
+                    while !sys::is_broken(sink.as_fd()) {
+                        tokio::task::yield_now().await;
+                    }
+                    return;
+                }
+            }
+            // When it takes nothing there is enough to fill the pipe from.
+            let _ = source.write(&data);
+            poll_fn(|cx| from.poll_fill(cx, &mut pipe)).await.unwrap();
+        }
+    }
+
+    fn on(driver: Driver) {
+        block_on(driver, async {
+            let patience = std::time::Duration::from_secs(180);
+            let test = tokio::time::timeout(patience, reset_while_full());
+            test.await.expect("the peer sees the reset");
+        });
+    }
+
+    #[test]
+    fn a_reset_ends_the_wait_for_room_on_epoll() {
+        on(Driver::Epoll);
+    }
+
+    #[test]
+    fn a_reset_ends_the_wait_for_room_on_uring() {
+        match crate::choose(fathom_core::plan::IoChoice::Uring) {
+            Ok(_) => on(Driver::Uring),
+            Err(why) => eprintln!("skipped: {why}"),
+        }
+    }
+}

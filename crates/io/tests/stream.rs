@@ -6,7 +6,9 @@ mod common;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{local, on_both_drivers, pair, pair_on, pattern, read_exact};
+use common::{
+    broken, local, on_both_drivers, pair, pair_on, pattern, read_exact, to_a_silent_peer,
+};
 use fathom_io::{Chunk, Compat, ConnectOptions, Gone, Stream, Target, clock, spawn, timer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -106,6 +108,19 @@ on_both_drivers! {
             }
         };
         assert_eq!(end, Gone::Reset);
+    }
+
+    async fn a_reset_does_not_wait_for_a_peer_that_takes_nothing() {
+        for turns in [0, 1, 50] {
+            let (a, peer) = to_a_silent_peer().await;
+            a.write(vec![1; 16 << 20]).unwrap();
+            for _ in 0..turns { tokio::task::yield_now().await; }
+            assert!(a.queued() > 0);
+            a.abort();
+            assert!(a.write("more").is_err());
+            drop(a);
+            broken(&peer).await;
+        }
     }
 
     async fn a_stalled_reader_stops_the_writer() {

@@ -496,10 +496,20 @@ impl Conn {
         for op in [Op::Recv, Op::Poll, Op::Connect] {
             self.cancel(op);
         }
-        let idle = [&self.recv, &self.send, &self.poll, &self.connect]
-            .iter()
-            .all(|f| f.get() == Flight::Idle);
-        if idle && self.out.queued() == 0 && !self.removed.replace(true) {
+        let sent = self.out.queued() == 0;
+        // While there is something to send, the wait for room is what gets it sent.
+        if sent {
+            self.cancel(Op::PollOut);
+        }
+        let flights = [
+            &self.recv,
+            &self.send,
+            &self.poll,
+            &self.poll_out,
+            &self.connect,
+        ];
+        let idle = flights.iter().all(|f| f.get() == Flight::Idle);
+        if idle && sent && !self.removed.replace(true) {
             self.ring.remove(self.index);
         }
     }

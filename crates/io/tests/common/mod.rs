@@ -63,6 +63,27 @@ pub(crate) async fn pair_on(ip: &str) -> (Stream, Stream) {
     (client.unwrap(), accepted.unwrap().0)
 }
 
+/// A stream to a peer of which nothing reads.
+pub(crate) async fn to_a_silent_peer() -> (Stream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Target::Ip(listener.local_addr().unwrap());
+    let stream = Stream::connect(target, &ConnectOptions::default()).await;
+    (stream.unwrap(), listener.accept().unwrap().0)
+}
+
+/// Waits until the connection of `peer` broke, reading nothing from it.
+pub(crate) async fn broken(peer: &std::net::TcpStream) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    loop {
+        let mut fds = [PollFd::new(peer, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec::default())).unwrap();
+        if fds[0].revents().contains(PollFlags::ERR) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Reads exactly `n` bytes.
 pub(crate) async fn read_exact(stream: &Stream, n: usize) -> Vec<u8> {
     let mut all = Vec::new();
