@@ -191,7 +191,7 @@ impl Stream {
             }
             data.advance(sent);
         }
-        conn.out.queue.borrow_mut().push(data);
+        conn.out.queue.borrow_mut().push_compact(data, 0);
         self.start_flushing();
         Ok(())
     }

@@ -88,6 +88,10 @@ impl From<&'static str> for Outgoing {
     }
 }
 
+/// Smaller pieces than this do not keep their own memory while they wait: it may be a whole read
+/// buffer, and what is counted against a limit are bytes.
+const SMALL: usize = 1 << 10;
+
 /// Pieces waiting for the kernel, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -105,6 +109,16 @@ impl Queue {
         if len > 0 {
             self.bytes += len;
             self.pieces.push_back(piece);
+        }
+    }
+
+    /// Adds a piece; a small one that has to wait behind others as a copy, so that the memory held
+    /// stays in proportion to the bytes.
+    pub(crate) fn push_compact(&mut self, piece: Outgoing, fixed: usize) {
+        if piece.len() < SMALL && !self.pieces.is_empty() {
+            self.push_copy(piece.as_slice(), fixed);
+        } else {
+            self.push(piece);
         }
     }
 
@@ -192,5 +206,29 @@ mod tests {
         queue.push_copy(b"ef", 1);
         assert_eq!(queue.pieces(), 2);
         assert_eq!(queue.bytes(), 6);
+    }
+
+    #[test]
+    fn thousands_of_small_pieces_hold_little_memory() {
+        // Nothing in flight, and as much in flight as the ring ever has.
+        for fixed in [0, 16] {
+            let mut queue = Queue::default();
+            for i in 0..10_000u32 {
+                queue.push_compact(Chunk::copy_of(&[i as u8]).into(), fixed);
+            }
+            assert_eq!(queue.bytes(), 10_000);
+            assert!(queue.pieces() <= 1 + fixed + 10_000usize.div_ceil(2 << 10));
+            let bytes: Vec<u8> = queue
+                .pieces
+                .iter()
+                .flat_map(|p| p.as_slice().to_vec())
+                .collect();
+            assert!((0..10_000u32).map(|i| i as u8).eq(bytes));
+            // Large ones are still taken as they are.
+            let large = Chunk::copy_of(&[7; SMALL]);
+            let at = large.as_ptr();
+            queue.push_compact(large.into(), fixed);
+            assert_eq!(queue.pieces.back().unwrap().as_slice().as_ptr(), at);
+        }
     }
 }

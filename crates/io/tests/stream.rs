@@ -123,6 +123,19 @@ on_both_drivers! {
         }
     }
 
+    async fn many_small_pieces_arrive_in_order_after_a_stall() {
+        let (a, b) = pair().await;
+        let data = pattern((4 << 20) + 10_000);
+        let (large, small) = data.split_at(4 << 20);
+        a.write(large.to_vec()).unwrap();
+        for (i, byte) in small.iter().enumerate() {
+            a.write(Chunk::copy_of(&[*byte])).unwrap();
+            // Also while the kernel has some of them.
+            if i % 1000 == 0 { tokio::task::yield_now().await; }
+        }
+        assert!(read_exact(&b, data.len()).await == data);
+    }
+
     async fn a_stalled_reader_stops_the_writer() {
         let (a, b) = pair().await;
         let a = Rc::new(a);

@@ -84,7 +84,11 @@ impl Stream {
 
     pub(crate) fn write(&self, data: Outgoing) -> io::Result<()> {
         self.0.out.check()?;
-        self.0.out.queue.borrow_mut().push(data);
+        self.0
+            .out
+            .queue
+            .borrow_mut()
+            .push_compact(data, self.0.pieces_in_flight());
         self.0.mark_dirty();
         Ok(())
     }
