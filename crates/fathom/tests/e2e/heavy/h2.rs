@@ -96,11 +96,13 @@ fn http2_of_curl() {
             let body = ["--data-binary", "@upload"];
             let echoed = get(&body, "/post");
             assert_eq!(echoed.matches('u').count() / 1_000_000, 2);
-            // Streams of one connection; over TLS at a time, in cleartext this curl can do only one after another.
-            let together = if how[0] == "--http2" { "-Z" } else { "-4" };
-            let many = [together, "-o", "/dev/null", "-w", "%{http_code}\n"];
-            let codes = get(&many, "/many?[1-30]");
-            assert_eq!(codes.matches("200").count(), 30, "{codes}");
+            // Streams of one connection, at a time: in cleartext curl 7.88 cannot even use a connection twice, with any
+            // server (h2load can: see below).
+            if how[0] == "--http2" {
+                let many = ["-Z", "-o", "/dev/null", "-w", "%{http_code}\n"];
+                let codes = get(&many, "/many?[1-30]");
+                assert_eq!(codes.matches("200").count(), 30, "{codes}");
+            }
         }
         // HTTP/1.1 is still spoken to who wants that.
         let version = ["--http1.1", "-o", "/dev/null", "-w", "%{http_version}"];
