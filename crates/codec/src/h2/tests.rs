@@ -7,6 +7,9 @@ use crate::head::{Body, Name};
 
 const SECOND: u64 = 1_000_000_000;
 
+/// Fields of a request.
+type Given<'a> = &'a [(&'a str, &'a str)];
+
 fn request(
     method: &str,
     uri: &str,
@@ -45,7 +48,7 @@ fn what_is_refused() {
     let long = format!("http://a/{}", "x".repeat(17 << 10));
     let big = "x".repeat(40 << 10);
     let ok = "http://a/";
-    let table: &[(&str, &str, &[(&str, &str)], bool, Malformed)] = &[
+    let table: &[(&str, &str, Given<'_>, bool, Malformed)] = &[
         (
             "GET",
             ok,
@@ -154,7 +157,7 @@ fn what_is_refused() {
 
 #[test]
 fn what_is_sent_on() {
-    let table: &[(&str, &str, &[(&str, &str)], bool, Body, &str)] = &[
+    let table: &[(&str, &str, Given<'_>, bool, Body, &str)] = &[
         (
             "GET",
             "https://a:1/p?q",
