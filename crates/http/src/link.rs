@@ -42,6 +42,8 @@ pub struct Secure {
     corks: Cell<u32>,
     failed: Cell<bool>,
     fin: Cell<bool>,
+    /// Of the task that last waited: what a write registers with the socket must wake it, not replace it.
+    waiter: Cell<Waker>,
 }
 
 impl fmt::Debug for Secure {
@@ -74,6 +76,7 @@ impl Link {
             corks: Cell::new(0),
             failed: Cell::new(false),
             fin: Cell::new(false),
+            waiter: Cell::new(Waker::noop().clone()),
         }))
     }
 
@@ -89,7 +92,7 @@ impl Link {
     pub(crate) fn try_read(&self) -> io::Result<Option<Chunk>> {
         match self {
             Self::Plain(stream) => stream.try_read(),
-            Self::Tls(secure) => match secure.poll_read(&mut Context::from_waker(Waker::noop())) {
+            Self::Tls(secure) => match secure.as_waiter(|cx| secure.poll_read(cx)) {
                 Poll::Ready(result) => result.map(Some),
                 Poll::Pending => Ok(None),
             },
@@ -176,8 +179,15 @@ impl Link {
             Self::Plain(stream) => stream.shutdown_write(),
             Self::Tls(secure) => {
                 secure.fin.set(true);
-                secure.pump(&mut Context::from_waker(Waker::noop()));
+                secure.push();
             }
+        }
+    }
+
+    /// The task that used it goes on without it: nothing of it is held.
+    pub(crate) fn rest(&self) {
+        if let Self::Tls(secure) = self {
+            secure.waiter.set(Waker::noop().clone());
         }
     }
 
@@ -215,7 +225,7 @@ impl Link {
     pub(crate) fn close(self) {
         if let Self::Tls(secure) = self {
             secure.fin.set(true);
-            if !secure.pump(&mut Context::from_waker(Waker::noop())) {
+            if !secure.push() {
                 fathom_io::spawn(async move { secure.close().await });
             }
         }
@@ -226,7 +236,7 @@ impl Drop for Cork<'_> {
     fn drop(&mut self) {
         if let Self::Tls(secure) = self {
             secure.corks.set(secure.corks.get() - 1);
-            secure.pump(&mut Context::from_waker(Waker::noop()));
+            secure.push();
         }
     }
 }
@@ -273,7 +283,7 @@ impl Secure {
         }
         self.out.borrow_mut().0.extend_from_slice(data);
         if self.corks.get() == 0 {
-            self.pump(&mut Context::from_waker(Waker::noop()));
+            self.push();
         }
         Ok(())
     }
@@ -291,13 +301,39 @@ impl Secure {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         if self.corks.get() == 0 {
-            self.pump(&mut Context::from_waker(Waker::noop()));
+            self.push();
         }
         Ok(())
     }
 
+    /// Polls in the name of the task that last waited.
+    fn as_waiter<T>(&self, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        let waker = self.waiter.replace(Waker::noop().clone());
+        let result = poll(&mut Context::from_waker(&waker));
+        self.waiter.set(waker);
+        result
+    }
+
+    /// As [`Secure::pump`], where nobody waits.
+    fn push(&self) -> bool {
+        self.as_waiter(|cx| self.drive(cx))
+    }
+
     /// Gives the TLS stream what it takes; whether nothing is left.
     fn pump(&self, cx: &mut Context<'_>) -> bool {
+        if cx.waker().will_wake(Waker::noop()) {
+            return self.push();
+        }
+        let waiter = self.waiter.replace(Waker::noop().clone());
+        self.waiter.set(if waiter.will_wake(cx.waker()) {
+            waiter
+        } else {
+            cx.waker().clone()
+        });
+        self.drive(cx)
+    }
+
+    fn drive(&self, cx: &mut Context<'_>) -> bool {
         let mut out = self.out.borrow_mut();
         let (bytes, gone) = &mut *out;
         let mut io = self.io.borrow_mut();
@@ -367,5 +403,93 @@ impl Secure {
             }
         });
         let _ = timer::timeout(CLOSING, closed).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// Takes nothing, and keeps the last waker given to it, as a socket does.
+    #[derive(Default)]
+    struct Full {
+        reader: Rc<Cell<Option<Waker>>>,
+        writer: Rc<Cell<Option<Waker>>>,
+    }
+
+    impl AsyncRead for Full {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.reader.set(Some(cx.waker().clone()));
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Full {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.writer.set(Some(cx.waker().clone()));
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_takes_no_wake_up_from_who_waits() {
+        let full = Full::default();
+        let (reader, writer) = (full.reader.clone(), full.writer.clone());
+        let link = Link::tls(full);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let mut cx = Context::from_waker(&waker);
+        link.write(b"abc").unwrap();
+        assert!(link.poll_writable(&mut cx, 1).is_pending());
+        assert!(link.poll_read(&mut cx).is_pending());
+        let mut expected = 0;
+        let mut woken = |slot: &Cell<Option<Waker>>| {
+            slot.take().unwrap().wake();
+            expected += 1;
+            assert_eq!(count.0.load(Ordering::Relaxed), expected);
+        };
+        link.write(b"def").unwrap();
+        woken(&writer);
+        link.write_vec(b"ghi".to_vec()).unwrap();
+        woken(&writer);
+        drop(link.cork());
+        woken(&writer);
+        assert!(link.try_read().unwrap().is_none());
+        woken(&reader);
+        link.shutdown_write();
+        woken(&writer);
+        drop(waker);
+        link.rest();
+        assert_eq!(Arc::strong_count(&count), 1);
     }
 }

@@ -79,7 +79,8 @@ impl Upload {
 
     /// Before another attempt: what was sent is sent again.
     pub(crate) fn rewind(&mut self) {
-        self.refused = false;
+        // A server that took no more is no end of the content: what is still to come is for the next one.
+        self.open |= std::mem::take(&mut self.refused);
         if let Some(kept) = self.kept.as_mut().filter(|kept| !kept.is_empty()) {
             self.again = Some(Chunk::copy_of(kept));
             kept.clear();
@@ -154,7 +155,7 @@ pub(crate) async fn until_head<F: Front, B: Back>(
     if upload.open {
         back.flush();
     } else {
-        back.finish(&[]);
+        front.with_trailers(&mut |trailers| back.finish(trailers));
     }
     let mut armed_for = None;
     poll_fn(|cx| {
@@ -269,4 +270,43 @@ pub(crate) async fn until_end<F: Front, B: Back>(
         })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upload(open: bool, refused: bool, kept: Option<Vec<u8>>) -> Upload {
+        Upload {
+            open,
+            bytes: kept.as_ref().map_or(0, |kept| kept.len() as u64),
+            moved: false,
+            waits_for_client: false,
+            refused,
+            kept,
+            again: None,
+        }
+    }
+
+    #[test]
+    fn content_that_a_server_refused_is_still_to_come() {
+        let mut refused = upload(false, true, None);
+        assert_eq!(refused.spent(), 0);
+        refused.rewind();
+        assert!(refused.open && !refused.refused && refused.again.is_none());
+
+        let mut in_part = upload(false, true, Some(b"abc".to_vec()));
+        in_part.rewind();
+        assert!(in_part.open && !in_part.refused);
+        assert_eq!(in_part.again.as_deref(), Some(&b"abc"[..]));
+    }
+
+    #[test]
+    fn content_that_had_ended_stays_ended() {
+        for kept in [None, Some(Vec::new())] {
+            let mut ended = upload(false, false, kept);
+            ended.rewind();
+            assert!(!ended.open && ended.again.is_none());
+        }
+    }
 }

@@ -34,6 +34,7 @@ on_both_drivers!(
     an_idle_client_is_closed_silently,
     a_slow_server_is_504,
     a_stalled_response_is_not_whole,
+    a_response_until_close_that_is_dropped_is_not_whole,
     a_client_that_takes_nothing_is_cut_off,
     a_client_that_leaves_cancels_its_request,
     a_client_that_breaks_off_its_body_cancels_its_request,
@@ -344,6 +345,30 @@ fn a_stalled_response_is_not_whole(driver: Driver) {
     let response = client.receive().unwrap();
     assert_eq!(response.body.bytes, b"abc");
     assert!(!response.body.whole);
+    gate.open();
+}
+
+/// As when the time for shutting down is over: to this client, only a reset says that something is missing.
+fn a_response_until_close_that_is_dropped_is_not_whole(driver: Driver) {
+    let gate = Gate::new();
+    let door = gate.clone();
+    let server = Server::start(move |_| {
+        Reply::new()
+            .send("HTTP/1.1 200 OK\r\n\r\nabc")
+            .wait(&door)
+            .close()
+    });
+    let proxy = Setup::new(&[server.address()]).start(driver);
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap();
+    let head = fathom_testbed::message::read_head(&mut reader(&mut client))
+        .unwrap()
+        .unwrap();
+    assert!(head.start.starts_with("HTTP/1.1 200"), "{head:?}");
+    assert_eq!(client.read(3).unwrap(), b"abc");
+    drop(proxy);
+    let end = client.rest().unwrap_err();
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
     gate.open();
 }
 

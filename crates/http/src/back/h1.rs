@@ -75,6 +75,7 @@ impl H1Back {
         // Bytes behind the response belong to nothing: whoever got the connection next would take them for its answer.
         let clean = download.ended && download.raw.is_empty() && self.upload_done.get();
         let reusable = persistent && clean && !self.broken.get() && !self.tunnel.get();
+        self.link.rest();
         reusable.then_some(self.link)
     }
 

@@ -400,7 +400,11 @@ impl Front for H1Front<'_> {
 impl Drop for H1Front<'_> {
     fn drop(&mut self) {
         buffer::recycle(std::mem::take(&mut self.bytes));
-        // Not finished and nobody said so: the exchange was dropped half-way.
+        // Not finished and nobody said so: the exchange was dropped half-way. Where only the close says that the
+        // content ended, a FIN would make it whole.
+        if self.coding.get() == Coding::Bare && !self.delimited.get() {
+            self.link.abort();
+        }
         self.link
             .unread(std::mem::take(&mut self.upload.borrow_mut().buffered));
     }
