@@ -163,6 +163,8 @@ impl Outbound<'_> {
             Name::ContentLength => return matches!(self.body, Body::Length(_) | Body::None),
             id if id.is_hop_by_hop() => return false,
             id if forwarded::replaces(self.forwarded, id) => return false,
+            // What a stranger claims about its client is not for servers that believe such fields.
+            id if !self.client.trusted && forwarded::is_forwarding(id) => return false,
             _ => {}
         }
         // RFC 9110 §7.6.1: fields that Connection names are for this connection only.

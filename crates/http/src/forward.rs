@@ -96,7 +96,10 @@ impl<F: Front> Forward<'_, F> {
                 next = Some(lease);
                 continue;
             }
-            self.blame(&lease, failure.reason);
+            // A status that is retried was counted when it came.
+            if failure.next.is_none() {
+                self.blame(&lease, failure.reason);
+            }
             if self.front_is_lost(failure.reason) {
                 return self.fail(account, failure.reason, &upload);
             }
@@ -404,7 +407,7 @@ impl<F: Front> Forward<'_, F> {
             });
         }
         if status < 500 {
-            lease.succeeded(clock::now(), latency);
+            lease.answered(clock::now(), latency);
         } else {
             lease.failed(clock::now());
         }
@@ -522,6 +525,9 @@ impl<F: Front> Forward<'_, F> {
         cells.bytes_out.add(upload.bytes);
         match result {
             Ok(()) => {
+                if status < 500 {
+                    lease.delivered();
+                }
                 if self.grpc {
                     back.with_trailers(&mut |trailers| {
                         account.grpc_status = grpc::status_in(trailers).or(account.grpc_status);

@@ -82,6 +82,19 @@ pub(crate) fn replaces(plan: &ForwardedPlan, name: Name) -> bool {
     }
 }
 
+/// Whether this field says on whose behalf a request is made.
+pub(crate) fn is_forwarding(name: Name) -> bool {
+    matches!(
+        name,
+        Name::XForwardedFor
+            | Name::XForwardedProto
+            | Name::XForwardedHost
+            | Name::XForwardedPort
+            | Name::XRealIp
+            | Name::Forwarded
+    )
+}
+
 /// Writes the forwarding fields. What a trusted proxy said is kept and added to; what anyone else said is replaced.
 pub(crate) fn write(
     plan: &ForwardedPlan,

@@ -13,6 +13,8 @@ use crate::exchange::{Back, Front};
 
 /// Pieces moved in one turn before other tasks of the worker get theirs.
 const TURN: u32 = 32;
+/// Interim responses passed on for one request. No server has cause for so many; each is queued towards the client.
+const INTERIM: u32 = 64;
 /// The most content kept for another attempt.
 const KEEP: usize = 64 << 10;
 
@@ -158,6 +160,7 @@ pub(crate) async fn until_head<F: Front, B: Back>(
         front.with_trailers(&mut |trailers| back.finish(trailers));
     }
     let mut armed_for = None;
+    let mut interim = 0;
     poll_fn(|cx| {
         if let Poll::Ready(Err(reason)) = upload.poll(front, back, cx) {
             return Poll::Ready(Err(reason));
@@ -166,6 +169,10 @@ pub(crate) async fn until_head<F: Front, B: Back>(
             match back.poll_head(cx) {
                 // RFC 9110 §15.2: a proxy MUST forward 1xx responses. 101 ends HTTP on the connection.
                 Poll::Ready(Ok(status)) if status < 200 && status != 101 => {
+                    interim += 1;
+                    if interim > INTERIM {
+                        return Poll::Ready(Err(Reason::BadResponse));
+                    }
                     inform();
                     back.next_head();
                 }

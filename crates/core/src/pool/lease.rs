@@ -32,7 +32,17 @@ impl Lease {
     /// The server did what it should: `latency` is the time to the head of its response (http) or to the
     /// connection (stream).
     pub fn succeeded(&self, now: Tick, latency: Duration) {
+        self.answered(now, latency);
+        self.delivered();
+    }
+
+    /// The first half of [`Lease::succeeded`]: an answer has begun, and may still fail.
+    pub fn answered(&self, now: Tick, latency: Duration) {
         self.endpoint.observe_latency(now, latency);
+    }
+
+    /// The second half: all of it came.
+    pub fn delivered(&self) {
         if self.errors > 0 {
             self.endpoint.outlier.succeeded();
         }
