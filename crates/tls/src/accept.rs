@@ -27,7 +27,7 @@ const WRITE_BUFFER: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Acceptor {
     plan: TlsListenerPlan,
-    tickets: Arc<dyn ProducesTickets>,
+    ticket_source: tickets::Source,
     current: ArcSwap<Current>,
 }
 
@@ -36,6 +36,9 @@ pub struct Acceptor {
 struct Current {
     config: Arc<ServerConfig>,
     entries: Vec<Entry>,
+    /// How clients are authenticated, and the keys of the tickets that vouch for those who were.
+    scope: tickets::Scope,
+    tickets: Arc<dyn ProducesTickets>,
     /// Why the other files (client CA, CRLs) as they are now cannot be used.
     error: Option<String>,
 }
@@ -58,7 +61,8 @@ pub struct Session {
 }
 
 impl Acceptor {
-    /// Reads every file of `plan`. Ticket keys are taken over from `previous`, so that a reload costs no resumption.
+    /// Reads every file of `plan`. Ticket keys are taken over from `previous`, so that a reload costs no resumption;
+    /// unless clients are now authenticated in another way, which no older ticket may get around.
     ///
     /// # Errors
     /// Each file that cannot be used.
@@ -73,48 +77,59 @@ impl Acceptor {
             .iter()
             .filter_map(|c| keep(Entry::load(c)))
             .collect();
-        let tickets = match (&plan.ticket_keys, previous) {
-            (Some(path), _) => tickets::shared(path),
-            (None, Some(previous)) if previous.plan.ticket_keys.is_none() => {
-                Ok(previous.tickets.clone())
-            }
-            (None, _) => tickets::rotating(),
-        };
-        let built = tickets
-            .and_then(|tickets| Ok((server_config(plan, &entries, tickets.clone())?, tickets)))
-            .map_err(|e| errors.push(e));
-        match built {
-            Ok((config, tickets)) if errors.is_empty() => Ok(Arc::new(Self {
+        let mut keep = |result: Result<_, ConfigError>| result.map_err(|e| errors.push(e)).ok();
+        let clients = keep(Clients::read(plan.client_auth.as_ref()));
+        let ticket_source = tickets::Source::of(plan).map_err(|e| errors.push(e)).ok();
+        let built = clients.zip(ticket_source).map(|(clients, source)| {
+            let old = previous
+                .filter(|p| p.plan.ticket_keys.is_none() && plan.ticket_keys.is_none())
+                .map(|p| p.current.load_full());
+            let current = Current::build(plan, entries, &clients, &source, old.as_deref())?;
+            Ok(Self {
                 plan: plan.clone(),
-                tickets,
-                current: ArcSwap::from_pointee(Current {
-                    config: Arc::new(config),
-                    entries,
-                    error: None,
-                }),
-            })),
+                ticket_source: source,
+                current: ArcSwap::from_pointee(current),
+            })
+        });
+        match built {
+            Some(Ok(acceptor)) if errors.is_empty() => Ok(Arc::new(acceptor)),
+            Some(Err(error)) => {
+                errors.push(error);
+                Err(errors)
+            }
             _ => Err(errors),
         }
     }
 
     /// Reads the files again and swaps what changed; a bad file keeps what it gave before.
-    /// Connections made before are not touched. Returns whether anything new is in force.
+    /// Connections made before are not touched, but tickets of clients that were authenticated by other roots or
+    /// revocation lists are no longer good. Returns whether anything new is in force.
     pub fn refresh(&self) -> bool {
         let before = self.current.load_full();
         let entries: Vec<_> = before.entries.iter().map(Entry::again).collect();
-        let changed = entries
+        let pairs_changed = entries
             .iter()
             .zip(&before.entries)
             .any(|(new, old)| !new.same_pair(old));
-        let (config, error) = match server_config(&self.plan, &entries, self.tickets.clone()) {
-            Ok(config) => (Arc::new(config), None),
-            Err(error) => (before.config.clone(), Some(error.to_string())),
-        };
-        self.current.store(Arc::new(Current {
-            config,
+        let built = Clients::read(self.plan.client_auth.as_ref()).and_then(|clients| {
+            let entries = entries.clone();
+            Current::build(
+                &self.plan,
+                entries,
+                &clients,
+                &self.ticket_source,
+                Some(&before),
+            )
+        });
+        let current = built.unwrap_or_else(|error| Current {
+            config: before.config.clone(),
             entries,
-            error,
-        }));
+            scope: before.scope,
+            tickets: before.tickets.clone(),
+            error: Some(error.to_string()),
+        });
+        let changed = pairs_changed || current.scope != before.scope;
+        self.current.store(Arc::new(current));
         changed
     }
 
@@ -223,50 +238,88 @@ fn subject(certificate: &[u8]) -> Option<String> {
     )
 }
 
-fn server_config(
-    plan: &TlsListenerPlan,
-    entries: &[Entry],
-    tickets: Arc<dyn ProducesTickets>,
-) -> Result<ServerConfig, ConfigError> {
-    let verifier = match &plan.client_auth {
-        Some(auth) => client_verifier(auth)?,
-        None => WebPkiClientVerifier::no_client_auth(),
-    };
-    let mut config = ServerConfig::builder_with_provider(crate::provider().clone())
-        .with_protocol_versions(crate::versions(plan.min_version))
-        .map_err(ConfigError::other)?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(BySni::new(entries)));
-    config.alpn_protocols = plan
-        .protocols
-        .iter()
-        .map(|p| match p {
-            TlsProtocol::H2 => b"h2".to_vec(),
-            TlsProtocol::Http1 => b"http/1.1".to_vec(),
+impl Current {
+    /// `old` gives its ticket keys if its clients were authenticated in the same way.
+    fn build(
+        plan: &TlsListenerPlan,
+        entries: Vec<Entry>,
+        clients: &Clients,
+        source: &tickets::Source,
+        old: Option<&Self>,
+    ) -> Result<Self, ConfigError> {
+        let scope = clients.scope;
+        let tickets = match old.filter(|old| old.scope == scope) {
+            Some(old) => old.tickets.clone(),
+            None => source.keys(scope)?,
+        };
+        let mut config = ServerConfig::builder_with_provider(crate::provider().clone())
+            .with_protocol_versions(crate::versions(plan.min_version))
+            .map_err(ConfigError::other)?
+            .with_client_cert_verifier(clients.verifier.clone())
+            .with_cert_resolver(Arc::new(BySni::new(&entries)));
+        config.alpn_protocols = plan
+            .protocols
+            .iter()
+            .map(|p| match p {
+                TlsProtocol::H2 => b"h2".to_vec(),
+                TlsProtocol::Http1 => b"http/1.1".to_vec(),
+            })
+            .collect();
+        // Resumption is by tickets alone: nothing is kept here per session, and a fleet can share the keys.
+        config.ticketer = tickets.clone();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self {
+            config: Arc::new(config),
+            entries,
+            scope,
+            tickets,
+            error: None,
         })
-        .collect();
-    // Resumption is by tickets alone: nothing is kept here per session, and a fleet can share the keys.
-    config.ticketer = tickets;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(config)
+    }
 }
 
-fn client_verifier(auth: &ClientAuthPlan) -> Result<Arc<dyn ClientCertVerifier>, ConfigError> {
-    let roots = files::roots(&auth.ca)?;
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, crate::provider().clone());
-    for path in &auth.crl {
-        builder = builder.with_crls(files::crls(path)?);
+/// How clients are authenticated.
+struct Clients {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// Of the very bytes the verifier was made of.
+    scope: tickets::Scope,
+}
+
+impl Clients {
+    fn read(auth: Option<&ClientAuthPlan>) -> Result<Self, ConfigError> {
+        let Some(auth) = auth else {
+            return Ok(Self {
+                verifier: WebPkiClientVerifier::no_client_auth(),
+                scope: tickets::Scope::anonymous(),
+            });
+        };
+        let ca = files::read(&auth.ca)?;
+        let roots = files::roots_in(&ca, &auth.ca)?;
+        let mut builder =
+            WebPkiClientVerifier::builder_with_provider(roots, crate::provider().clone());
+        let mut lists = Vec::with_capacity(auth.crl.len());
+        for path in &auth.crl {
+            let bytes = files::read(path)?;
+            builder = builder.with_crls(files::crls_in(&bytes, path)?);
+            lists.push(bytes);
+        }
+        if !auth.crl.is_empty() {
+            // A list speaks for its issuer only; clients of other issuers are judged by their signatures.
+            builder = builder
+                .only_check_end_entity_revocation()
+                .allow_unknown_revocation_status();
+        }
+        if !auth.required {
+            builder = builder.allow_unauthenticated();
+        }
+        let lists = lists.iter().map(Vec::as_slice);
+        Ok(Self {
+            scope: tickets::Scope::authenticated(auth.required, &ca, lists),
+            verifier: builder
+                .build()
+                .map_err(|e| ConfigError::file(&auth.ca, e))?,
+        })
     }
-    if !auth.crl.is_empty() {
-        // A list speaks for its issuer only; clients of other issuers are judged by their signatures.
-        builder = builder
-            .only_check_end_entity_revocation()
-            .allow_unknown_revocation_status();
-    }
-    if !auth.required {
-        builder = builder.allow_unauthenticated();
-    }
-    builder.build().map_err(|e| ConfigError::file(&auth.ca, e))
 }
 
 /// A client's TLS connection.

@@ -10,14 +10,17 @@ use rustls::sign::CertifiedKey;
 
 use crate::error::ConfigError;
 
-fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     std::fs::read(path).map_err(|e| ConfigError::file(path, e))
 }
 
 /// The certificates of a PEM file, in file order; at least one.
 pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let bytes = read(path)?;
-    let chain = CertificateDer::pem_slice_iter(&bytes)
+    chain_in(&read(path)?, path)
+}
+
+fn chain_in(bytes: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let chain = CertificateDer::pem_slice_iter(bytes)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| ConfigError::file(path, format_args!("not PEM: {e:?}")))?;
     if chain.is_empty() {
@@ -71,8 +74,13 @@ pub(crate) fn pair(
 
 /// A bundle of trusted roots.
 pub(crate) fn roots(path: &Path) -> Result<Arc<RootCertStore>, ConfigError> {
+    roots_in(&read(path)?, path)
+}
+
+/// The bundle that `bytes`, read from `path`, are.
+pub(crate) fn roots_in(bytes: &[u8], path: &Path) -> Result<Arc<RootCertStore>, ConfigError> {
     let mut store = RootCertStore::empty();
-    for cert in chain(path)? {
+    for cert in chain_in(bytes, path)? {
         store.add(cert).map_err(|e| {
             ConfigError::file(path, format_args!("a certificate cannot be a root: {e}"))
         })?;
@@ -80,10 +88,12 @@ pub(crate) fn roots(path: &Path) -> Result<Arc<RootCertStore>, ConfigError> {
     Ok(Arc::new(store))
 }
 
-/// The revocation lists of a PEM file; at least one.
-pub(crate) fn crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, ConfigError> {
-    let bytes = read(path)?;
-    let lists = CertificateRevocationListDer::pem_slice_iter(&bytes)
+/// The revocation lists that `bytes`, read from the PEM file `path`, hold; at least one.
+pub(crate) fn crls_in(
+    bytes: &[u8],
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, ConfigError> {
+    let lists = CertificateRevocationListDer::pem_slice_iter(bytes)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| ConfigError::file(path, format_args!("not PEM: {e:?}")))?;
     if lists.is_empty() {

@@ -248,6 +248,69 @@ async fn client_certificates_are_asked_for_checked_and_named() {
     assert!(client.is_err());
 }
 
+/// A ticket vouches for its client, whose certificate is not asked for again: it must not outlive what was vouched for.
+#[tokio::test]
+async fn no_ticket_gets_around_changed_client_authentication() {
+    let ca = Ca::new();
+    let cert = ca.issue_serial("client", &["some.client"], 31);
+    let crl = ca.revoke("clients.crl", 99);
+    let open = listener(vec![ca.issue("one", &["a.example"])]);
+    let auth = |required, crl: &[PathBuf]| TlsListenerPlan {
+        client_auth: Some(ClientAuthPlan {
+            ca: ca.path("ca.pem"),
+            required,
+            crl: crl.to_vec(),
+            identity_header: None,
+        }),
+        ..open.clone()
+    };
+    let connector = |client_cert: Option<&CertificatePlan>| {
+        let client = TlsClientPlan {
+            client: client_cert.map(|c| (c.cert.clone(), c.key.clone())),
+            ..client(&ca.path("ca.pem"))
+        };
+        Connector::new(&client, ServerProtocol::Http1).expect("good files")
+    };
+    let keys = ca.path("ticket.keys");
+    std::fs::write(&keys, [7; 80]).expect("written");
+    for shared in [None, Some(keys)] {
+        let with_keys = |plan: TlsListenerPlan| TlsListenerPlan {
+            ticket_keys: shared.clone(),
+            ..plan
+        };
+        // Without a certificate where none was asked for, or needed; then one is.
+        for before in [with_keys(open.clone()), with_keys(auth(false, &[]))] {
+            let anonymous = connector(None);
+            let old = Acceptor::new(&before, None).expect("good files");
+            let (server, client) = shake(&old, &anonymous, "a.example").await;
+            (server.expect("agreed"), client.expect("agreed"));
+            let new = with_keys(auth(true, &[]));
+            let new = Acceptor::new(&new, Some(&old)).expect("good files");
+            let (server, _) = shake(&new, &anonymous, "a.example").await;
+            assert_eq!(server, Err(HandshakeError::ClientCertificateMissing));
+        }
+        // With a certificate that is revoked afterwards: by a reload, and by the file alone.
+        ca.revoke("clients.crl", 99);
+        let plan = with_keys(auth(true, std::slice::from_ref(&crl)));
+        let (known, other) = (connector(Some(&cert)), connector(Some(&cert)));
+        let acceptor = Acceptor::new(&plan, None).expect("good files");
+        for connector in [&known, &other] {
+            let (server, client) = shake(&acceptor, connector, "a.example").await;
+            (server.expect("agreed"), client.expect("agreed"));
+        }
+        assert!(!acceptor.refresh(), "the same files");
+        let (server, client) = shake(&acceptor, &known, "a.example").await;
+        client.expect("agreed");
+        assert!(server.expect("agreed").resumed);
+        let revoked = Err(HandshakeError::Certificate("Revoked".into()));
+        ca.revoke("clients.crl", 31);
+        let reloaded = Acceptor::new(&plan, Some(&acceptor)).expect("good files");
+        assert_eq!(shake(&reloaded, &known, "a.example").await.0, revoked);
+        assert!(acceptor.refresh());
+        assert_eq!(shake(&acceptor, &other, "a.example").await.0, revoked);
+    }
+}
+
 #[tokio::test]
 async fn files_are_swapped_when_good_and_kept_when_bad() {
     let ca = Ca::new();
