@@ -234,6 +234,10 @@ fn front(
             pools,
             stats,
             log.cloned(),
+            old.and_then(|f| match &f.service {
+                Service::Datagram(service) => Some(&**service),
+                _ => None,
+            }),
         )),
         DepthPlan::Packet(_) => Service::Packet,
     };

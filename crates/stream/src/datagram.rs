@@ -32,8 +32,8 @@ pub struct Service {
     max_flows: usize,
     stats: Arc<ListenerStats>,
     access: Option<LogHandle>,
-    /// Flows in all workers.
-    flows: AtomicUsize,
+    /// Flows in all workers; with those that began under earlier configurations of the listener and still go on.
+    flows: Arc<AtomicUsize>,
 }
 
 /// A log has no useful `Debug`.
@@ -46,7 +46,7 @@ impl std::fmt::Debug for LogHandle {
 }
 
 impl Service {
-    /// Builds it.
+    /// Builds it. `previous` is the one of this listener that it replaces: its flows go on, and still count.
     ///
     /// # Panics
     /// When the plan's pool is not among `pools`, which a plan rules out.
@@ -57,6 +57,7 @@ impl Service {
         pools: &dyn Pools,
         stats: &Registry,
         access: Option<Arc<Log>>,
+        previous: Option<&Self>,
     ) -> Arc<Self> {
         Arc::new(Self {
             listener: Arc::clone(&listener.name),
@@ -68,7 +69,7 @@ impl Service {
             max_flows: plan.max_flows,
             stats: stats.listener(&listener.name),
             access: access.map(LogHandle),
-            flows: AtomicUsize::new(0),
+            flows: previous.map(|p| Arc::clone(&p.flows)).unwrap_or_default(),
         })
     }
 }

@@ -187,6 +187,20 @@ on_both_drivers! {
         assert_eq!(balancer.server(0).in_flight(), 3);
     }
 
+    fn flows_of_before_a_reload_count(driver) {
+        let server = Peer::echo();
+        let mut plan = datagram_plan();
+        plan.max_flows = 3;
+        let pool = main_pool([server.address()]);
+        let balancer = Balancer::reloaded_datagram(driver, "127.0.0.1:0", plan, pool, 8);
+        let sockets: Vec<_> = (0..10).map(|_| client()).collect();
+        for (n, socket) in sockets.iter().enumerate() {
+            ask(socket, balancer.address, &[n as u8], |data, _| data == [n as u8]);
+            assert_eq!(balancer.flows(), 3.min(n as i64 + 1));
+        }
+        assert_eq!(balancer.server(0).in_flight(), 3);
+    }
+
     fn without_a_server_datagrams_are_dropped_and_counted(driver) {
         let server = Peer::echo();
         let balancer = Balancer::datagram(driver, "127.0.0.1:0", datagram_plan(), checked_pool([server.address()]));

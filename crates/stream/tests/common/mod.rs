@@ -201,15 +201,32 @@ impl Balancer {
 
     /// A UDP listener, on every address of the machine or only on 127.0.0.1.
     pub(crate) fn datagram(driver: Driver, bind: &str, plan: DatagramPlan, pool: PoolPlan) -> Self {
+        Self::reloaded_datagram(driver, bind, plan, pool, 0)
+    }
+
+    /// The same, with a reload before each of the first flows.
+    pub(crate) fn reloaded_datagram(
+        driver: Driver,
+        bind: &str,
+        plan: DatagramPlan,
+        pool: PoolPlan,
+        reloads: usize,
+    ) -> Self {
         let socket = fathom_io::udp::bind(bind.parse().unwrap(), &Default::default()).unwrap();
         let address = socket.local_addr().unwrap();
         Self::start(driver, address, vec![pool], |pools, stats| {
             let listener = listener(DepthPlan::Datagram(plan.clone()));
-            let service = datagram::Service::new(&listener, &plan, &pools, stats, None);
+            let mut services = Vec::<Arc<datagram::Service>>::new();
+            for _ in 0..=reloads {
+                let previous = services.last().map(|s| &**s);
+                let service =
+                    datagram::Service::new(&listener, &plan, &pools, stats, None, previous);
+                services.push(service);
+            }
             move |drain| async move {
-                datagram::serve(vec![socket], move || service.clone(), drain)
-                    .await
-                    .unwrap();
+                let asked = std::cell::Cell::new(0);
+                let current = move || services[asked.replace(asked.get() + 1).min(reloads)].clone();
+                datagram::serve(vec![socket], current, drain).await.unwrap();
             }
         })
     }
