@@ -89,6 +89,10 @@ impl Known {
             .unwrap_or(RETRY);
         let none = match (&answers.v4, &answers.v6) {
             (Answer::None(a), Answer::None(b)) => Some(*a.min(b)),
+            // What the other family has nobody could say: no address is known to be good.
+            (Answer::None(none), Answer::Failed(_)) | (Answer::Failed(_), Answer::None(none)) => {
+                Some(*none)
+            }
             _ => None,
         };
         self.problem = match (&answers.v4, &answers.v6) {
@@ -98,8 +102,12 @@ impl Known {
         if none.is_some() {
             let since = *self.empty_since.get_or_insert(now);
             if now.saturating_duration_since(since) >= HOLD {
-                self.v4.clear();
-                self.v6.clear();
+                // A failure still keeps what was known of its family.
+                for (family, answer) in [(&mut self.v4, answers.v4), (&mut self.v6, answers.v6)] {
+                    if matches!(answer, Answer::None(_)) {
+                        family.clear();
+                    }
+                }
             }
             self.due = now + RETRY;
             return;
@@ -259,6 +267,63 @@ mod tests {
             (known.due - now, known.problem.as_deref()),
             (RETRY, Some("SERVFAIL"))
         );
+    }
+
+    #[test]
+    fn half_an_answer_that_says_none_does_not_end_the_hold() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let failed = || Answer::Failed("SERVFAIL".into());
+        for none in [NO_RECORD, NO_NAME] {
+            let mut known = Known::new(start);
+            known.update(
+                Answers {
+                    v4: some(&[1], 1),
+                    v6: NO_RECORD,
+                },
+                start,
+            );
+            let gone = Answers {
+                v4: none,
+                v6: failed(),
+            };
+            known.update(gone.clone(), after(1));
+            assert_eq!(known.addresses(), v4(&[1]));
+            assert_eq!(
+                (known.due, known.problem()),
+                (after(1) + RETRY, Some("SERVFAIL"))
+            );
+            known.update(gone.clone(), after(30));
+            assert_eq!(known.addresses(), v4(&[1]));
+            known.update(gone, after(31));
+            assert!(known.addresses().is_empty());
+        }
+        // One with IPv6 only says "no record" for IPv4 all the time: failures take nothing from it.
+        let mut known = Known::new(start);
+        let v6 = || {
+            Answer::Addresses(
+                vec!["2001:db8::1".parse().unwrap()],
+                Duration::from_secs(60),
+            )
+        };
+        known.update(
+            Answers {
+                v4: NO_RECORD,
+                v6: v6(),
+            },
+            start,
+        );
+        let held = known.addresses();
+        for seconds in [60, 90, 120] {
+            known.update(
+                Answers {
+                    v4: NO_RECORD,
+                    v6: failed(),
+                },
+                after(seconds),
+            );
+            assert_eq!(known.addresses(), held, "after {seconds} s");
+        }
     }
 
     #[test]
