@@ -11,10 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fathom_core::health::Machine;
-use fathom_core::plan::{
-    HealthPlan, Origin, PoolPlan, ProxyVersion, ServerProtocol, TlsClientPlan,
-};
-use fathom_core::{CheckReport, Endpoint, EndpointAddress, Health, hash};
+use fathom_core::plan::{HealthPlan, Origin, ProxyVersion, ServerProtocol, TlsClientPlan};
+use fathom_core::{CheckReport, Endpoint, EndpointAddress, Health, Member, Pool, hash};
 use fathom_io::clock;
 use fathom_tls::Connector;
 use futures_util::FutureExt;
@@ -39,7 +37,14 @@ pub(crate) struct Checked {
 /// The checks of all pools.
 pub(crate) struct Prober {
     runtime: Handle,
-    running: Mutex<HashMap<Key, Running>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Those in use: whoever still holds another one, from before a reload, has nothing to say.
+    pools: Vec<Arc<Pool>>,
+    running: HashMap<Key, Running>,
 }
 
 /// Pool and address.
@@ -74,17 +79,26 @@ impl Prober {
     pub(crate) fn new(runtime: Handle) -> Self {
         Self {
             runtime,
-            running: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks exactly these endpoints of this pool from now on.
-    pub(crate) fn sync(&self, pool: &PoolPlan, endpoints: Vec<Checked>) {
-        let mut running = self.lock();
+    /// Checks exactly the members of this pool from now on, if it is one of those in use.
+    ///
+    /// A task that was aborted may still come here when its pool has been replaced; it must not bring back old checks.
+    pub(crate) fn sync(&self, pool: &Arc<Pool>, checked: impl Fn(&Member) -> Checked) {
+        let mut state = self.lock();
+        let State { pools, running } = &mut *state;
+        if !pools.iter().any(|used| Arc::ptr_eq(used, pool)) {
+            return;
+        }
+        // Read under the lock, so that whoever comes last has seen the latest.
+        let endpoints: Vec<_> = pool.members().iter().map(checked).collect();
+        let pool = pool.plan();
         let Some(health) = &pool.health else {
             running.retain(|(name, _), _| *name != pool.name);
             for checked in endpoints {
@@ -139,9 +153,13 @@ impl Prober {
         }
     }
 
-    /// Stops the checks of pools for which `used` does not hold.
-    pub(crate) fn retain(&self, used: impl Fn(&str) -> bool) {
-        self.lock().retain(|(pool, _), _| used(pool));
+    /// Says which pools are in use from now on, and stops the checks of those whose names are gone.
+    pub(crate) fn keep(&self, pools: &[Arc<Pool>]) {
+        let mut state = self.lock();
+        state.pools = pools.to_vec();
+        state
+            .running
+            .retain(|(name, _), _| pools.iter().any(|pool| pool.name() == name));
     }
 }
 
@@ -272,5 +290,97 @@ impl Random {
     /// In [0, 1).
     fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fathom_core::Endpoints;
+    use fathom_core::plan::{
+        Algorithm, BalancePlan, HashOn, KeepalivePlan, PoolPlan, ProbePlan, ServerAddress,
+        ServerPlan,
+    };
+
+    use super::*;
+
+    fn origin() -> Origin {
+        Origin {
+            file: "fathom.toml".into(),
+            line: 1,
+        }
+    }
+
+    fn pool(registry: &Endpoints, address: &str) -> Arc<Pool> {
+        let plan = PoolPlan {
+            name: "web".into(),
+            origin: origin(),
+            balance: BalancePlan {
+                algorithm: Algorithm::RoundRobin,
+                hash_on: HashOn::SourceIp,
+                bounded_load: None,
+            },
+            servers: vec![ServerPlan {
+                name: address.into(),
+                address: ServerAddress::Ip(address.parse().expect("an address")),
+                weight: 1,
+                backup: false,
+                max_connections: None,
+                origin: origin(),
+            }],
+            health: Some(HealthPlan {
+                probe: ProbePlan::Tcp,
+                interval: Duration::from_secs(2),
+                timeout: Duration::from_secs(1),
+                rise: 2,
+                fall: 3,
+                fast_interval: Duration::from_secs(1),
+                port: None,
+                origin: origin(),
+            }),
+            outliers: None,
+            slow_start: Duration::ZERO,
+            affinity: None,
+            tls: None,
+            protocol: ServerProtocol::Http1,
+            keepalive: KeepalivePlan {
+                idle: 256,
+                timeout: Duration::from_secs(60),
+            },
+            queue: None,
+            proxy_protocol: None,
+        };
+        Pool::new(Arc::new(plan), registry, None)
+    }
+
+    fn checked(member: &Member) -> Checked {
+        Checked {
+            endpoint: Arc::clone(member.endpoint()),
+            host: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_late_with_a_replaced_pool_changes_nothing() {
+        let prober = Prober::new(Handle::current());
+        let registry = Endpoints::new();
+        let (old, new) = (
+            pool(&registry, "127.0.0.1:1"),
+            pool(&registry, "127.0.0.2:1"),
+        );
+        let addresses = || {
+            let state = prober.lock();
+            let addresses = state.running.keys().map(|(_, address)| address.to_string());
+            addresses.collect::<Vec<_>>()
+        };
+        prober.keep(std::slice::from_ref(&old));
+        prober.sync(&old, checked);
+        assert_eq!(addresses(), ["127.0.0.1:1"]);
+        prober.keep(std::slice::from_ref(&new));
+        prober.sync(&new, checked);
+        prober.sync(&old, checked);
+        assert_eq!(addresses(), ["127.0.0.2:1"]);
+        prober.keep(&[]);
+        prober.sync(&new, checked);
+        assert!(addresses().is_empty());
     }
 }

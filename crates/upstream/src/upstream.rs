@@ -54,8 +54,7 @@ impl Upstream {
         let used: HashSet<_> = pools.iter().flat_map(|pool| hosts(pool.plan())).collect();
         self.names.retain(|host| used.contains(host));
         let resolver = Arc::new(Resolver::new(&self.options));
-        self.prober
-            .retain(|name| pools.iter().any(|pool| **pool.name() == *name));
+        self.prober.keep(pools);
         for pool in pools {
             let members = Arc::new(Members {
                 pool: Arc::clone(pool),
@@ -134,11 +133,9 @@ impl Members {
 
     /// Checks those that are members now.
     fn check(&self) {
-        let members = self.pool.members();
-        let checked = members.iter().map(|member| Checked {
+        self.prober.sync(&self.pool, |member| Checked {
             endpoint: Arc::clone(member.endpoint()),
             host: host(&member.server().address).map(str::to_owned),
         });
-        self.prober.sync(self.pool.plan(), checked.collect());
     }
 }
