@@ -325,7 +325,7 @@ impl Pool {
         let mut waiting = self.wait()?;
         let began = cx().now;
         loop {
-            poll_fn(|task| Pin::new(&mut waiting.ticket).poll(task)).await;
+            waiting.turn().await;
             let pick = Pick {
                 overtake: true,
                 ..cx()
@@ -360,6 +360,7 @@ impl Pool {
         Ok(Waiting {
             ticket,
             shared: Arc::clone(&self.shared),
+            looked: false,
             served: false,
         })
     }
@@ -473,9 +474,24 @@ impl Pool {
     }
 
     fn rebuild(&self, mut builder: MutexGuard<'_, Builder>, now: Tick) {
-        if self.is_stale(&self.view.load(), now) {
-            let view = builder.build(&self.plan, &self.members.load(), &self.shared, now);
-            self.view.store(Arc::new(view));
+        let before = self.view.load();
+        if !self.is_stale(&before, now) {
+            return;
+        }
+        let view = builder.build(&self.plan, &self.members.load(), &self.shared, now);
+        self.view.store(Arc::new(view));
+        drop(builder);
+        // By time alone somebody may be back; whoever changes something else wakes by himself.
+        if now >= before.until {
+            self.queue().wake_all();
+        }
+    }
+
+    /// Sees to it that those who wait learn of what changes by time alone, such as the end of an ejection, even if
+    /// nobody else comes to choose. To be called now and then.
+    pub fn tick(&self, now: Tick) {
+        if self.queue().waiting() > 0 && self.is_stale(&self.view.load(), now) {
+            self.refresh(now);
         }
     }
 
@@ -525,12 +541,19 @@ impl Pool {
 pub struct Waiting {
     ticket: Ticket,
     shared: Arc<Shared>,
+    /// It had its turn before.
+    looked: bool,
     served: bool,
 }
 
 impl Waiting {
     /// Resolves when there may be room; may be awaited again, the place in the line is kept.
     pub async fn turn(&mut self) {
+        // The room was none for this one, whose pool may be that of an earlier configuration: somebody
+        // behind it may have use for it.
+        if std::mem::replace(&mut self.looked, true) {
+            self.ticket.pass_on();
+        }
         poll_fn(|task| Pin::new(&mut self.ticket).poll(task)).await;
     }
 

@@ -122,6 +122,14 @@ impl Line {
 }
 
 impl Ticket {
+    /// Hands on what it was woken for and has no use for.
+    pub fn pass_on(&self) {
+        let waker = self.queue.line().wake_after(Some(self.number));
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Whether nobody is before it.
     #[must_use]
     pub fn is_first(&self) -> bool {

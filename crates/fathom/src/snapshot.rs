@@ -10,7 +10,7 @@ use fathom_core::plan::{
     RoutePlan,
 };
 use fathom_core::stats::Registry;
-use fathom_core::{Endpoints, Pool};
+use fathom_core::{Endpoints, Pool, Tick};
 use fathom_tls::{Acceptor, Connector};
 
 use crate::front::{Admission, Front, Service};
@@ -171,6 +171,13 @@ impl Snapshot {
     pub(crate) fn sweep(&self) {
         for front in &self.fronts {
             front.admission.sweep();
+        }
+    }
+
+    /// Tells those who wait in queues of what has become possible by time alone; often.
+    pub(crate) fn tick(&self, now: Tick) {
+        for pool in self.pools.pools.values() {
+            pool.tick(now);
         }
     }
 

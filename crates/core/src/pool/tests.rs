@@ -592,6 +592,67 @@ fn who_waits_hears_of_servers_that_come_and_go() {
     drop(held);
 }
 
+#[test]
+fn who_waits_hears_of_an_ejection_that_ends() {
+    let mut plan = queued(1, 9);
+    plan.servers[0].max_connections = None;
+    plan.servers.push(server(2));
+    plan.servers[1].max_connections = Some(1);
+    plan.outliers = Some(OutlierPlan {
+        consecutive_errors: 1,
+        eject: Duration::from_secs(30),
+        max_ejected: 0.5,
+    });
+    let pool = pool(plan);
+    let prefer = |who| Pick {
+        prefer: Some(endpoint(&pool, who).id()),
+        ..cx(at(0))
+    };
+    let held = pool.pick(&prefer(2)).unwrap();
+    pool.pick(&prefer(1)).unwrap().failed(at(0));
+    let now = std::cell::Cell::new(at(0));
+    let mut waiter = pin!(pool.pick_queued(|| cx(now.get())));
+    assert!(poll(waiter.as_mut()).is_pending(), "ejected, and full");
+    for seconds in [1, 29] {
+        now.set(at(seconds));
+        pool.tick(now.get());
+        assert!(poll(waiter.as_mut()).is_pending(), "after {seconds} s");
+    }
+    now.set(at(30));
+    pool.tick(now.get());
+    let Poll::Ready(Ok(lease)) = poll(waiter.as_mut()) else {
+        panic!("its time is over")
+    };
+    assert_eq!(last(lease.endpoint()), 1);
+    drop(held);
+}
+
+#[test]
+fn who_waits_for_a_pool_of_before_a_reload_keeps_nobody_from_room() {
+    let registry = Endpoints::new();
+    let old = Pool::new(Arc::new(queued(1, 9)), &registry, None);
+    let mut plan = queued(1, 9);
+    plan.servers[0] = ServerPlan {
+        max_connections: Some(1),
+        ..server(2)
+    };
+    let new = Pool::new(Arc::new(plan), &registry, Some(&old));
+    let there = old.pick(&cx(at(0))).unwrap();
+    let here = new.pick(&cx(at(0))).unwrap();
+    let mut before = pin!(old.pick_queued(|| cx(at(1))));
+    let mut after = pin!(new.pick_queued(|| cx(at(1))));
+    assert!(poll(before.as_mut()).is_pending());
+    assert!(poll(after.as_mut()).is_pending());
+    drop(here);
+    assert!(
+        poll(before.as_mut()).is_pending(),
+        "that was no room of its"
+    );
+    assert!(matches!(poll(after.as_mut()), Poll::Ready(Ok(_))));
+    drop(there);
+    assert!(matches!(poll(before.as_mut()), Poll::Ready(Ok(_))));
+}
+
 struct Unpark(std::thread::Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {

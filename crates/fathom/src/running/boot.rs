@@ -29,6 +29,9 @@ const EXPIRY_DAYS: i64 = 14;
 /// A burst of file events is one change.
 const CERTIFICATE_SETTLE: Duration = Duration::from_millis(200);
 
+/// How often it is looked whether time alone has freed a server that clients wait for.
+const QUEUE_TICK: Duration = Duration::from_millis(100);
+
 /// A process that serves.
 pub(crate) struct Started {
     runtime: Runtime,
@@ -199,6 +202,8 @@ impl Running {
             .take()
             .expect("the loop runs once");
         let mut sweep = tokio::time::interval(Duration::from_secs(10));
+        let mut queues = tokio::time::interval(QUEUE_TICK);
+        queues.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut daily = tokio::time::interval(Duration::from_secs(24 * 3600));
         tokio::pin!(stop);
         loop {
@@ -218,6 +223,7 @@ impl Running {
                     self.refresh_certificates();
                 }
                 _ = sweep.tick() => self.snapshot.load().sweep(),
+                _ = queues.tick() => self.snapshot.load().tick(fathom_io::clock::precise()),
                 _ = daily.tick() => self.warn_of_expiry(),
             }
         }
