@@ -35,6 +35,7 @@ const QUEUE_TICK: Duration = Duration::from_millis(100);
 /// A process that serves.
 pub(crate) struct Started {
     runtime: Runtime,
+    signals: Signals,
     pub(crate) running: Arc<Running>,
 }
 
@@ -81,6 +82,10 @@ pub(crate) fn boot(config: &Path) -> Result<Started, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::machine(format_args!("cannot start the control threads: {e}")))?;
+    // Before anyone can see that the process serves: until then SIGHUP would simply end it.
+    let signals = runtime
+        .block_on(async { Signals::listen() })
+        .map_err(|e| Failure::machine(format_args!("signals: {e}")))?;
     let (workers, deaths) = Workers::start(count, chosen.driver)
         .map_err(|e| Failure::machine(format_args!("cannot start the worker threads: {e}")))?;
     let running = Arc::new(Running {
@@ -108,7 +113,11 @@ pub(crate) fn boot(config: &Path) -> Result<Started, Failure> {
     if let Some(admin) = admin {
         runtime.block_on(async { running.serve_admin(admin) });
     }
-    Ok(Started { runtime, running })
+    Ok(Started {
+        runtime,
+        signals,
+        running,
+    })
 }
 
 impl Running {
@@ -194,7 +203,7 @@ impl Running {
     }
 
     /// The control loop, until a signal or `stop` ends it.
-    async fn live(self: &Arc<Self>, mut signals: Signals, stop: impl Future<Output = ()>) {
+    async fn live(self: &Arc<Self>, signals: &mut Signals, stop: impl Future<Output = ()>) {
         let mut deaths = self
             .deaths
             .lock()
@@ -251,18 +260,17 @@ impl Running {
 impl Started {
     /// Serves until a signal ends it, or `stop` does.
     pub(crate) fn serve(self, stop: impl Future<Output = ()>) -> Outcome {
-        let Self { runtime, running } = self;
+        let Self {
+            runtime,
+            mut signals,
+            running,
+        } = self;
         runtime.block_on(async {
-            let signals =
-                Signals::listen().map_err(|e| Failure::machine(format_args!("signals: {e}")))?;
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // there may be no service manager
-            running.live(signals, stop).await;
-            let signals =
-                Signals::listen().map_err(|e| Failure::machine(format_args!("signals: {e}")))?;
+            running.live(&mut signals, stop).await;
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             running.finish(signals).await;
-            Ok(())
-        })?;
+        });
         running.workers.stop();
         running.snapshot.load().close_logs();
         runtime.shutdown_timeout(Duration::from_secs(1));
