@@ -283,7 +283,8 @@ async fn no_ticket_gets_around_changed_client_authentication() {
             let anonymous = connector(None);
             let old = Acceptor::new(&before, None).expect("good files");
             let (server, client) = shake(&old, &anonymous, "a.example").await;
-            (server.expect("agreed"), client.expect("agreed"));
+            server.expect("agreed");
+            client.expect("agreed");
             let new = with_keys(auth(true, &[]));
             let new = Acceptor::new(&new, Some(&old)).expect("good files");
             let (server, _) = shake(&new, &anonymous, "a.example").await;
@@ -296,7 +297,8 @@ async fn no_ticket_gets_around_changed_client_authentication() {
         let acceptor = Acceptor::new(&plan, None).expect("good files");
         for connector in [&known, &other] {
             let (server, client) = shake(&acceptor, connector, "a.example").await;
-            (server.expect("agreed"), client.expect("agreed"));
+            server.expect("agreed");
+            client.expect("agreed");
         }
         assert!(!acceptor.refresh(), "the same files");
         let (server, client) = shake(&acceptor, &known, "a.example").await;
