@@ -294,7 +294,8 @@ impl Listening {
             }
             let alive = pool.plan().health.is_none() || endpoint.health() != Health::Down;
             let new = chosen.get(&address);
-            let usable = hop.is_ok() && (alive || new.is_some());
+            let way = hop.is_ok() || (self.has_way(plane, address) && is_silent(&hop));
+            let usable = way && (alive || new.is_some());
             self.put_target(
                 plane,
                 address,
@@ -343,6 +344,24 @@ impl Listening {
         Ok(())
     }
 
+    /// Whether the kernel's table has a way to a server from before: by a former process, whose flows go on. A neighbour
+    /// that is just being asked for again is no reason to reset them.
+    fn has_way(&self, plane: &Plane, address: SocketAddr) -> bool {
+        let slot = plane.targets.slot(self.target_owner(address));
+        slot.is_some_and(|slot| {
+            let target = plane.object.maps.targets.read(slot);
+            target.dmac != [0; 6] && target.addr == octets(address.ip())
+        })
+    }
+
+    fn target_owner(&self, address: SocketAddr) -> u64 {
+        name_of(&[
+            b"server",
+            self.name.as_bytes(),
+            address.to_string().as_bytes(),
+        ])
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one row of a table")]
     fn put_target(
         &mut self,
@@ -354,11 +373,7 @@ impl Listening {
         new: bool,
         partial: bool,
     ) -> Result<(), Error> {
-        let owner = name_of(&[
-            b"server",
-            self.name.as_bytes(),
-            address.to_string().as_bytes(),
-        ]);
+        let owner = self.target_owner(address);
         let (slot, fresh) = plane.targets.claim(owner)?;
         self.servers.insert(address, Server { name, owner, slot });
         let mut t: Target = plane.object.maps.targets.read(slot);
@@ -558,6 +573,10 @@ fn addresses(bind: BindAddress, interface: &str) -> Result<Vec<SocketAddr>, Erro
                 .collect())
         }
     }
+}
+
+const fn is_silent(hop: &Result<Hop, Unreachable>) -> bool {
+    matches!(hop, Err(Unreachable::NoNeighbour(_)))
 }
 
 fn ip(address: &EndpointAddress) -> Option<SocketAddr> {

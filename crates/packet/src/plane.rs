@@ -147,6 +147,10 @@ impl Plane {
         self.vips = wanted.iter().flat_map(Listening::bind_addresses).collect();
         self.lists(&wanted)?;
         self.resolver.keep_only(|_| false);
+        // Before anything is written: what is adopted must not lose its servers for a moment.
+        self.resolver
+            .refresh(now, true)
+            .map_err(Error::system("reading neighbours"))?;
         let before = std::mem::take(&mut self.listeners);
         for listening in wanted {
             let name = Arc::clone(&listening.name);

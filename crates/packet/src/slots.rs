@@ -77,6 +77,11 @@ impl Slots {
         Ok((slot, true))
     }
 
+    /// The slot of `owner`, if it has one.
+    pub(crate) fn slot(&self, owner: u64) -> Option<u32> {
+        self.owners.get(&owner).copied()
+    }
+
     /// Its owner is gone; flows may go on.
     pub(crate) fn retire(&mut self, owner: u64) {
         if self.owners.contains_key(&owner) && !self.retired.contains(&owner) {

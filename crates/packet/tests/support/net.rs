@@ -307,6 +307,15 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Applies, and waits until every server's MAC is known: on a busy machine ARP may take longer than `apply` waits.
+pub fn apply(plane: &mut Plane, plans: &[ListenerPlan], pools: fathom_packet::PoolLookup<'_>) {
+    plane.apply(plans, pools, now()).unwrap();
+    until("servers' MACs are known", || {
+        plane.sync(pools, now()).unwrap();
+        plane.status().unreachable.is_empty()
+    });
+}
+
 fn origin() -> Origin {
     Origin {
         file: "test.toml".into(),
