@@ -11,25 +11,27 @@ use super::program::Program;
 use crate::support::{Ask, BINARY, run};
 
 const SERVER: &str = r#"
-import asyncio, websockets.asyncio.server as server
+import asyncio, websockets
 async def echo(connection):
     async for message in connection:
         await connection.send(message)
 async def main():
-    async with server.serve(echo, "127.0.0.1", 0, max_size=None) as s:
+    async with websockets.serve(echo, "127.0.0.1", 0, max_size=None) as s:
         print(s.sockets[0].getsockname()[1], flush=True)
         await asyncio.get_running_loop().create_future()
 asyncio.run(main())
 "#;
 
 const CLIENT: &str = r#"
-import asyncio, ssl, sys, websockets.asyncio.client as client
+import asyncio, ssl, sys, websockets, websockets.version
 async def main():
     secure = {}
+    if int(websockets.version.version.split(".")[0]) >= 15:
+        secure["proxy"] = None
     if sys.argv[1].startswith("wss:"):
         secure["ssl"] = ssl.create_default_context(cafile="authority.pem")
         secure["server_hostname"] = "a.test"
-    async with client.connect(sys.argv[1], max_size=None, open_timeout=60, proxy=None, **secure) as ws:
+    async with websockets.connect(sys.argv[1], max_size=None, open_timeout=60, **secure) as ws:
         await ws.send("hello")
         assert await ws.recv() == "hello"
         big = bytes(range(256)) * 4096
@@ -47,7 +49,7 @@ asyncio.run(main())
 
 #[test]
 fn websockets_of_python() {
-    let Some(python) = need::python("websockets.asyncio.client") else {
+    let Some(python) = need::python("websockets") else {
         return;
     };
     let (_server, port) = Program::start_and_hear(Command::new(python).args(["-c", SERVER]));
