@@ -408,7 +408,7 @@ async fn secure(
             Err(error) => return front.refused(error.reason()),
         }
     }
-    if let Some(rate) = front.tls.as_ref().and_then(|tls| tls.plan().handshake_rate)
+    if let Some(rate) = acceptor.plan().handshake_rate
         && !front.admission.handshake(rate)
     {
         return front.refused(Reason::TlsRate);
